@@ -1,0 +1,1 @@
+//! May this viewer speak, may this text pass: refused with a code, or accepted.

@@ -1,0 +1,16 @@
+//! Danmu's room server. The modules stand on five floors, and a module uses only floors below it:
+//!
+//! ```text
+//! edge   admin              what comes in
+//! room   drain              what a room is and does
+//! relay  gate  rows  catalog    what it needs, each ignorant of the others
+//! wire   crds               words and types, no I/O (crates of their own)
+//! ```
+
+pub mod admin;
+pub mod catalog;
+pub mod edge;
+pub mod gate;
+pub mod relay;
+pub mod room;
+pub mod rows;

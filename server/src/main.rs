@@ -1,0 +1,2 @@
+//! The room server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a room is and does: batch, merge, number, remember, count.

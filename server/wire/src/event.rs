@@ -1,0 +1,394 @@
+//! Server → viewer: every frame is a JSON array of these events.
+
+use serde::{Deserialize, Serialize};
+
+use crate::RefusalCode;
+
+/// The two lanes of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// Gifts, notices, moderation, mode changes: never sampled, numbered, recovered on reconnect.
+    Priority,
+    /// Live talk: at most once, sampled under load, newest wins.
+    Chat,
+}
+
+/// Who speaks. Comes from the token's `role` claim; without a token it is [`Role::Viewer`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Watches; speaks only where the room lets viewers speak.
+    #[default]
+    Viewer,
+    /// Speaks, with a colour of their own.
+    Speaker,
+    /// Speaks in any style, without slow mode and rate limits of the room.
+    Moderator,
+    /// A system that publishes through the admin API; also all a moderator may.
+    Publisher,
+}
+
+/// How a message moves over the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placing {
+    /// From right to left.
+    #[default]
+    Scroll,
+    /// Standing, centred at the top.
+    Top,
+    /// Standing, centred at the bottom.
+    Bottom,
+}
+
+/// The size of the letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// Smaller than normal.
+    Small,
+    /// As the page likes.
+    #[default]
+    Normal,
+    /// Larger than normal.
+    Large,
+}
+
+/// How a message looks. The default style costs no bytes on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Style {
+    /// Scrolling or standing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: Placing,
+    /// `#rrggbb` in lower case; absent is the page's own colour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<String>,
+    /// The size of the letters.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub size: Size,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}
+
+/// One event of a frame. The tag is `ev`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ev", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// Somebody said something.
+    Chat(Chat),
+    /// Somebody gave something; priority lane.
+    Gift(Gift),
+    /// The stream or the platform says something; priority lane.
+    Notice(Notice),
+    /// The answer to a join, always the first event.
+    Joined(Box<Joined>),
+    /// The viewer's own message was taken.
+    Ack(Ack),
+    /// The viewer's own message was not taken.
+    Refused(Refused),
+    /// Messages to take off the screen; priority lane.
+    Removed(Removed),
+    /// Viewers here and messages left out; sent when it changes, at most every few seconds.
+    Stats(Stats),
+    /// What the room allows now; priority lane.
+    Mode(Mode),
+    /// Something was lost on the way to this viewer.
+    Gap(Gap),
+    /// Connect anew soon; this connection will be closed.
+    Move(Move),
+    /// The answer to `op: ping`.
+    Pong,
+}
+
+/// Somebody said something.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chat {
+    /// ULID; the same message seen twice has the same id.
+    pub id: String,
+    /// The token's `sub`; absent for anonymous viewers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The name to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Plain text, never markup; control and bidi characters are already gone.
+    pub text: String,
+    /// How it looks.
+    #[serde(flatten)]
+    pub style: Style,
+    /// Shown as a badge; absent for viewers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role: Role,
+    /// How many said the same in this moment ("× n").
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub n: u32,
+}
+
+/// Somebody gave something.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gift {
+    /// ULID.
+    pub id: String,
+    /// Place in the priority lane; 0 before the relay has numbered it.
+    #[serde(default)]
+    pub offset: u64,
+    /// Who gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The giver's name to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What was given, a word of the platform's own (`rocket`, `rose`).
+    pub gift: String,
+    /// How many.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u32,
+    /// Words that go with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// The stream or the platform says something.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// ULID.
+    pub id: String,
+    /// Place in the priority lane.
+    #[serde(default)]
+    pub offset: u64,
+    /// Plain text.
+    pub text: String,
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The room's id; absent in the lobby.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// The priority lane's epoch; send it back as `since` with the highest offset seen.
+    pub epoch: String,
+    /// The lane's highest offset at this moment; recovered events follow in the same frame.
+    pub offset: u64,
+    /// With `since`: everything missed on the priority lane follows. False: some of it is gone.
+    pub recovered: bool,
+    /// Viewers of the room as known here.
+    pub viewers: u64,
+    /// What the room allows.
+    #[serde(flatten)]
+    pub mode: Mode,
+    /// The newest chats of this server, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Chat>,
+}
+
+/// What the room allows now. In `joined` it is part of the answer; alone it tells a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mode {
+    /// Place in the priority lane; 0 inside `joined`, which has the lane's own `offset`.
+    #[serde(default, rename = "modeOffset", skip_serializing_if = "is_default")]
+    pub offset: u64,
+    /// Whether this viewer's kind may write: `deny`, `watch` or `speak` for anonymous viewers.
+    #[serde(default)]
+    pub anonymous: String,
+    /// Seconds between two messages of one user; 0 is off.
+    #[serde(default, rename = "slowModeSeconds", skip_serializing_if = "is_default")]
+    pub slow_mode_seconds: u32,
+    /// Longest message in characters.
+    #[serde(default, rename = "maxLength")]
+    pub max_length: u32,
+}
+
+/// The viewer's own message was taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ack {
+    /// What the viewer sent as `ref`.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The id it got.
+    pub id: String,
+    /// False: left out of the room's sample; only its sender sees it (as the next event of this frame).
+    pub shown: bool,
+}
+
+/// The viewer's own message was not taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What the viewer sent as `ref`.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// From the table in [`crate::codes`].
+    pub code: RefusalCode,
+    /// The same in words.
+    pub text: String,
+    /// When it is worth trying again, in milliseconds.
+    #[serde(default, rename = "retryMs", skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u64>,
+}
+
+/// Messages to take off the screen: by id, all of a user, or all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Place in the priority lane.
+    #[serde(default)]
+    pub offset: u64,
+    /// These messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// Everything this user said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Everything.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub all: bool,
+}
+
+/// Viewers here and messages left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Viewers of the room over all servers.
+    pub viewers: u64,
+    /// Messages that the room's cap left out since the last stats.
+    pub sampled: u64,
+}
+
+/// Something was lost on the way to this viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// On which lane.
+    pub lane: Lane,
+    /// How many messages, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+}
+
+/// Connect anew within the time, wait for `joined` there, then close here with 1000.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Where; absent is the same address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Milliseconds until this connection is closed.
+    #[serde(rename = "withinMs")]
+    pub within_ms: u64,
+}
+
+impl Event {
+    /// The lane an event travels on; `None` for personal ones.
+    pub const fn lane(&self) -> Option<Lane> {
+        match self {
+            Event::Chat(_) | Event::Stats(_) => Some(Lane::Chat),
+            Event::Gift(_) | Event::Notice(_) | Event::Removed(_) | Event::Mode(_) => Some(Lane::Priority),
+            Event::Joined(_)
+            | Event::Ack(_)
+            | Event::Refused(_)
+            | Event::Gap(_)
+            | Event::Move(_)
+            | Event::Pong => None,
+        }
+    }
+
+    /// The id of a message.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Event::Chat(e) => Some(&e.id),
+            Event::Gift(e) => Some(&e.id),
+            Event::Notice(e) => Some(&e.id),
+            _ => None,
+        }
+    }
+
+    /// The offset in the priority lane.
+    pub const fn offset(&self) -> Option<u64> {
+        match self {
+            Event::Gift(e) => Some(e.offset),
+            Event::Notice(e) => Some(e.offset),
+            Event::Removed(e) => Some(e.offset),
+            Event::Mode(e) => Some(e.offset),
+            _ => None,
+        }
+    }
+
+    /// Numbers a priority event; no effect on the others.
+    pub const fn set_offset(&mut self, offset: u64) {
+        match self {
+            Event::Gift(e) => e.offset = offset,
+            Event::Notice(e) => e.offset = offset,
+            Event::Removed(e) => e.offset = offset,
+            Event::Mode(e) => e.offset = offset,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_chat_costs_no_byte_for_defaults() {
+        let chat = Event::Chat(Chat { id: "A".into(), text: "hi".into(), n: 1, ..Chat::default() });
+        assert_eq!(serde_json::to_string(&chat).unwrap(), r#"{"ev":"chat","id":"A","text":"hi"}"#);
+        let read: Event = serde_json::from_str(r#"{"ev":"chat","id":"A","text":"hi"}"#).unwrap();
+        assert_eq!(read, chat);
+    }
+
+    #[test]
+    fn a_styled_chat_is_flat() {
+        let style = Style { mode: Placing::Top, color: Some("#ff0000".into()), size: Size::Large };
+        let chat = Event::Chat(Chat {
+            id: "A".into(),
+            user: Some("u1".into()),
+            name: Some("Ann".into()),
+            text: "hi".into(),
+            style,
+            role: Role::Moderator,
+            n: 3,
+        });
+        assert_eq!(
+            serde_json::to_string(&chat).unwrap(),
+            r##"{"ev":"chat","id":"A","user":"u1","name":"Ann","text":"hi","mode":"top","color":"#ff0000","size":"large","role":"moderator","n":3}"##
+        );
+    }
+
+    #[test]
+    fn joined_carries_the_mode_flat() {
+        let joined = Event::Joined(Box::new(Joined {
+            room: Some("r".into()),
+            epoch: "E".into(),
+            offset: 7,
+            recovered: true,
+            viewers: 2,
+            mode: Mode { anonymous: "watch".into(), max_length: 100, ..Mode::default() },
+            history: vec![],
+        }));
+        let text = serde_json::to_string(&joined).unwrap();
+        assert_eq!(
+            text,
+            r#"{"ev":"joined","room":"r","epoch":"E","offset":7,"recovered":true,"viewers":2,"anonymous":"watch","maxLength":100}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), joined);
+    }
+
+    #[test]
+    fn only_the_priority_lane_is_numbered() {
+        let mut gift = Event::Gift(Gift::default());
+        gift.set_offset(9);
+        assert_eq!((gift.lane(), gift.offset()), (Some(Lane::Priority), Some(9)));
+        let mut chat = Event::Chat(Chat::default());
+        chat.set_offset(9);
+        assert_eq!((chat.lane(), chat.offset()), (Some(Lane::Chat), None));
+    }
+}

@@ -1,0 +1,147 @@
+//! Viewer → server: every text message is one operation.
+
+use serde::Deserialize;
+
+use crate::{Position, event::Style};
+
+/// Longest `ref` in bytes: it is echoed, so it is bounded.
+pub(crate) const MAX_REFERENCE: usize = 64;
+
+/// What a viewer asks for. The tag is `op`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// Say something in the room.
+    Say(Say),
+    /// Enter a room, or change to another one on the same connection.
+    Join(Join),
+    /// Renew the token in place.
+    Token {
+        /// The new token.
+        token: String,
+    },
+    /// For clients that cannot send WebSocket pings (browsers); answered by `pong`.
+    Ping {},
+}
+
+/// Say something in the room.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Say {
+    /// Plain text.
+    pub text: String,
+    /// The client's own mark, echoed in `ack` and `refused`.
+    #[serde(default, rename = "ref")]
+    pub reference: Option<String>,
+    /// How it should look.
+    #[serde(flatten)]
+    pub style: Style,
+}
+
+/// Enter a room.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Join {
+    /// The room's id.
+    pub room: String,
+    /// `<epoch>.<offset>` seen before.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+/// A message that is no operation.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOp {
+    /// Not JSON, an unknown `op`, or a field of the wrong kind.
+    #[error("not an operation of danmu.v1: {0}")]
+    Unreadable(String),
+    /// `ref` is longer than [`MAX_REFERENCE`].
+    #[error("`ref` is longer than {MAX_REFERENCE} bytes")]
+    LongReference,
+    /// `color` is not `#rrggbb`.
+    #[error("`color` is written #rrggbb")]
+    Color,
+}
+
+impl Op {
+    /// Reads one operation.
+    ///
+    /// # Errors
+    /// [`BadOp`] for anything else; the text in it is safe to show and bounded.
+    pub fn parse(text: &str) -> Result<Op, BadOp> {
+        let op: Op = serde_json::from_str(text).map_err(|error| {
+            // serde_json quotes what it met; a hostile message must not come back whole.
+            BadOp::Unreadable(error.to_string().chars().filter(|c| !c.is_control()).take(120).collect())
+        })?;
+        if let Op::Say(say) = &op {
+            if say.reference.as_ref().is_some_and(|r| r.len() > MAX_REFERENCE) {
+                return Err(BadOp::LongReference);
+            }
+            if say.style.color.as_ref().is_some_and(|c| !is_color(c)) {
+                return Err(BadOp::Color);
+            }
+        }
+        Ok(op)
+    }
+}
+
+impl Join {
+    /// The position in `since`; one that cannot be read counts as none: the viewer then learns
+    /// `recovered: false` instead of being turned away.
+    pub fn position(&self) -> Option<Position> {
+        self.since.as_ref().and_then(|s| s.parse().ok())
+    }
+}
+
+fn is_color(text: &str) -> bool {
+    text.len() == 7
+        && text.starts_with('#')
+        && text.bytes().skip(1).all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Placing;
+
+    #[test]
+    fn the_four_operations_are_read() {
+        let say =
+            Op::parse(r##"{"op":"say","text":"hi","ref":"1","mode":"top","color":"#ff00aa"}"##).unwrap();
+        let Op::Say(say) = say else { panic!("{say:?}") };
+        assert_eq!(
+            (say.text.as_str(), say.reference.as_deref(), say.style.mode),
+            ("hi", Some("1"), Placing::Top)
+        );
+        assert_eq!(Op::parse(r#"{"op":"ping"}"#).unwrap(), Op::Ping {});
+        assert_eq!(Op::parse(r#"{"op":"token","token":"x"}"#).unwrap(), Op::Token { token: "x".into() });
+        let Op::Join(join) = Op::parse(r#"{"op":"join","room":"a","since":"E.4"}"#).unwrap() else {
+            panic!()
+        };
+        assert_eq!(join.position(), Some("E.4".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_unreadable_position_is_no_position() {
+        let join = Join { room: "a".into(), since: Some("nonsense".into()) };
+        assert_eq!(join.position(), None);
+    }
+
+    #[test]
+    fn everything_else_is_refused_without_echoing_it_whole() {
+        let long = format!(r#"{{"op":"{}"}}"#, "x".repeat(4000));
+        for bad in
+            ["", "null", "[]", "{}", r#"{"op":"fly"}"#, r#"{"op":"say"}"#, r#"{"op":"say","text":1}"#, &long]
+        {
+            let Err(BadOp::Unreadable(told)) = Op::parse(bad) else { panic!("{bad}") };
+            assert!(told.len() <= 480);
+        }
+        assert_eq!(Op::parse(r#"{"op":"say","text":"x","color":"red"}"#), Err(BadOp::Color));
+        let long_reference = format!(r#"{{"op":"say","text":"x","ref":"{}"}}"#, "r".repeat(65));
+        assert_eq!(Op::parse(&long_reference), Err(BadOp::LongReference));
+    }
+
+    #[test]
+    fn json_nested_without_end_is_refused() {
+        let nested = format!(r#"{{"op":"say","text":{}"#, "[".repeat(4000));
+        assert!(matches!(Op::parse(&nested), Err(BadOp::Unreadable(_))));
+    }
+}
