@@ -1,0 +1,26 @@
+/** What a close code asks of the page. The table itself lives in `danmu-wire`; the ranges say it all. */
+export type AfterClose =
+  /** Come back with full jitter. */
+  | 'retry'
+  /** Come back only with another token, or without one. */
+  | 'new-token'
+  /** Do not come back. */
+  | 'stop';
+
+const TOKEN_EXPIRED = 4005;
+const TOKEN_INVALID = 4504;
+
+export function afterClose(code: number): AfterClose {
+  if (code === TOKEN_EXPIRED || code === TOKEN_INVALID) return 'new-token';
+  if (code >= 4500) return 'stop';
+  // Ours to stop: a finished talk, or a fault between page and server that the next try would repeat.
+  if ([1000, 1002, 1003, 1007, 1008, 1009, 1010].includes(code)) return 'stop';
+  // 4000-4499, 1001, 1006 (also a failed handshake), 1011, 1012 and what else a proxy may say.
+  return 'retry';
+}
+
+/** The server's reason, or words of our own where a proxy or the network gave none. */
+export function closeWords(code: number, reason: string): string {
+  if (code === TOKEN_EXPIRED) return 'your sign-in has expired';
+  return reason || (code >= 4500 ? `the server closed the room to you (code ${code})` : `the connection ended (code ${code})`);
+}

@@ -1,0 +1,183 @@
+import { Backoff } from './backoff';
+import { afterClose, closeWords } from './close-codes';
+import type { Inflate } from './frames';
+import { Link, type Clock, type Socket } from './link';
+import { PROTOCOL_DEFLATE, PROTOCOL_JSON, type Joined, type Move, type RoomEvent, type Say } from './protocol';
+import { RecentSet } from './recent';
+
+export type ConnectionState =
+  | { kind: 'connecting' }
+  | { kind: 'open' }
+  /** Lost; the next try is in so many milliseconds. */
+  | { kind: 'waiting'; words: string; retryMs: number }
+  /** Over. `newToken`: another token, or none, may help. */
+  | { kind: 'stopped'; words: string; newToken: boolean };
+
+export interface ConnectionOptions {
+  room: string;
+  /** The page's origin, for example `https://danmu.example`. */
+  origin: string;
+  token?: string | undefined;
+  /** `new WebSocket(url, protocols)` */
+  open: (url: string, protocols: string[]) => Socket;
+  clock: Clock;
+  random: () => number;
+  /** Absent where the browser cannot inflate: then only JSON is offered. */
+  inflate?: Inflate | undefined;
+  /** Told once per link that joined, before its events. `lost`: gifts or notices may be missing. */
+  onJoined: (joined: Joined, lost: boolean) => void;
+  /** Everything else worth showing, each message once, in order. */
+  onEvent: (event: RoomEvent) => void;
+  onState: (state: ConnectionState) => void;
+}
+
+/** Ids remembered to drop duplicates: minutes of a busy room, and about 100 kB. */
+const REMEMBERED_IDS = 2_000;
+/** A connection that held this long was a good one: the next trouble starts with short waits again. */
+const GOOD_AFTER_MS = 10_000;
+
+/**
+ * A viewer's connection to a room over as many WebSockets as it takes: comes back after a cut,
+ * moves when the server asks (new link first, then the old one closes), knows its position on the
+ * priority lane, and lets every message through once.
+ */
+export class RoomConnection {
+  #current: Link | undefined;
+  /** The link to move to; not joined yet. */
+  #next: Link | undefined;
+  #joinedAt = 0;
+  #epoch = '';
+  #offset = 0;
+  #stopped = false;
+  #cancelRetry: () => void = () => undefined;
+  readonly #seen = new RecentSet(REMEMBERED_IDS);
+  readonly #backoff: Backoff;
+  readonly #moveBackoff: Backoff;
+
+  constructor(private readonly options: ConnectionOptions) {
+    this.#backoff = new Backoff(options.random);
+    this.#moveBackoff = new Backoff(options.random);
+  }
+
+  start(): void {
+    this.options.onState({ kind: 'connecting' });
+    this.#current = this.#openLink(this.#address());
+  }
+
+  /** Leaves for good. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelRetry();
+    this.#current?.retire();
+    this.#next?.retire();
+  }
+
+  /** Sends a message; false when there is no joined link just now. */
+  say(say: Omit<Say, 'op'>): boolean {
+    return this.#current?.send({ op: 'say', ...say }) ?? false;
+  }
+
+  #address(moveTo?: string): string {
+    const own = `/rooms/${this.options.room}/ws`;
+    let url = new URL(own, this.options.origin);
+    try {
+      if (moveTo) url = new URL(moveTo, url);
+    } catch {
+      // an address that cannot be read counts as none
+    }
+    // Never from TLS to plain: the token travels in the handshake.
+    const tls = this.options.origin.startsWith('https:') || url.protocol === 'wss:' || url.protocol === 'https:';
+    url.protocol = tls ? 'wss:' : 'ws:';
+    url.hash = '';
+    url.searchParams.set('room', this.options.room);
+    if (this.#epoch) url.searchParams.set('since', `${this.#epoch}.${this.#offset}`);
+    return url.href;
+  }
+
+  #openLink(address: string): Link {
+    const { token, inflate, open, clock } = this.options;
+    const protocols = inflate ? [PROTOCOL_DEFLATE, PROTOCOL_JSON] : [PROTOCOL_JSON];
+    if (token) protocols.push(`token.${token}`);
+    return new Link(open(address, protocols), clock, inflate ?? (() => Promise.reject(new Error('not offered'))), {
+      events: (link, events) => this.#take(link, events),
+      closed: (link, code, reason) => this.#closed(link, code, reason),
+    });
+  }
+
+  #take(link: Link, events: RoomEvent[]): void {
+    if (this.#stopped) return;
+    for (const event of events) {
+      if (event.ev === 'joined') {
+        this.#join(link, event);
+      } else if (event.ev === 'move') {
+        if (link === this.#current && !this.#next) this.#move(event);
+      } else if (event.ev !== 'pong' && this.#isNew(event)) {
+        if ('offset' in event && link.epoch === this.#epoch) {
+          this.#offset = Math.max(this.#offset, event.offset);
+        }
+        this.options.onEvent(event);
+      }
+    }
+  }
+
+  #isNew(event: RoomEvent): boolean {
+    const isMessage = event.ev === 'chat' || event.ev === 'gift' || event.ev === 'notice';
+    return !isMessage || this.#seen.add(event.id);
+  }
+
+  #join(link: Link, joined: Joined): void {
+    const lost = this.#epoch !== '' && !joined.recovered;
+    this.#offset = joined.epoch === this.#epoch ? Math.max(this.#offset, joined.offset) : joined.offset;
+    this.#epoch = joined.epoch;
+    this.#joinedAt = this.options.clock.now();
+    if (link === this.#next) {
+      const old = this.#current;
+      this.#current = link;
+      this.#next = undefined;
+      this.#moveBackoff.reset();
+      old?.retire();
+    }
+    this.options.onState({ kind: 'open' });
+    this.options.onJoined({ ...joined, history: joined.history.filter((chat) => this.#seen.add(chat.id)) }, lost);
+  }
+
+  #move(move: Move): void {
+    this.#cancelRetry();
+    this.#next = this.#openLink(this.#address(move.url));
+  }
+
+  #closed(link: Link, code: number, reason: string): void {
+    if (this.#stopped) return;
+    if (link === this.#next) {
+      this.#next = undefined;
+      // The old link still works: stay on it and try again, at the usual address, until it closes.
+      this.#cancelRetry = this.options.clock.after(this.#moveBackoff.next(), () => this.#move({ ev: 'move', withinMs: 0 }));
+      return;
+    }
+    if (link !== this.#current) return;
+    this.#cancelRetry();
+    if (this.#next) {
+      // The new link is on its way already: it is the connection now.
+      this.#current = this.#next;
+      this.#next = undefined;
+      this.options.onState({ kind: 'connecting' });
+      return;
+    }
+    this.#current = undefined;
+    this.#comeBack(link, code, reason);
+  }
+
+  #comeBack(link: Link, code: number, reason: string): void {
+    const next = afterClose(code);
+    const words = closeWords(code, reason);
+    if (next !== 'retry') {
+      this.#stopped = true;
+      this.options.onState({ kind: 'stopped', words, newToken: next === 'new-token' });
+      return;
+    }
+    if (link.joined && this.options.clock.now() - this.#joinedAt >= GOOD_AFTER_MS) this.#backoff.reset();
+    const retryMs = this.#backoff.next();
+    this.options.onState({ kind: 'waiting', words, retryMs });
+    this.#cancelRetry = this.options.clock.after(retryMs, () => this.start());
+  }
+}

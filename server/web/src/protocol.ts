@@ -1,0 +1,214 @@
+/**
+ * Wire protocol v1 as the page sees it: the words of `danmu-wire`, read with suspicion.
+ * What cannot be read is left out; an event of a newer server never stops the others of its frame.
+ */
+
+export type Role = 'viewer' | 'speaker' | 'moderator' | 'publisher';
+export type Placing = 'scroll' | 'top' | 'bottom';
+export type Size = 'small' | 'normal' | 'large';
+export type Anonymous = 'deny' | 'watch' | 'speak';
+
+export interface Style {
+  mode: Placing;
+  /** `#rrggbb`; absent is the page's own colour. */
+  color?: string;
+  size: Size;
+}
+
+export interface Chat extends Style {
+  ev: 'chat';
+  id: string;
+  user?: string;
+  name?: string;
+  text: string;
+  role: Role;
+  /** How many said the same in this moment. */
+  n: number;
+}
+
+export interface Gift {
+  ev: 'gift';
+  id: string;
+  offset: number;
+  user?: string;
+  name?: string;
+  gift: string;
+  count: number;
+  text?: string;
+}
+
+export interface Notice { ev: 'notice'; id: string; offset: number; text: string }
+
+/** What the room allows now. */
+export interface Policy {
+  anonymous: Anonymous;
+  slowModeSeconds: number;
+  /** Longest message in characters; 0 is unknown. */
+  maxLength: number;
+}
+
+export interface Joined extends Policy {
+  ev: 'joined';
+  epoch: string;
+  offset: number;
+  /** With `since`: everything missed on the priority lane follows. False: some of it is gone. */
+  recovered: boolean;
+  viewers: number;
+  history: Chat[];
+}
+
+export interface Mode extends Policy { ev: 'mode'; offset: number }
+export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean }
+export interface Refused { ev: 'refused'; ref?: string; code: string; text: string; retryMs?: number }
+export interface Removed { ev: 'removed'; offset: number; ids: string[]; user?: string; all: boolean }
+export interface Stats { ev: 'stats'; viewers: number; sampled: number }
+export interface Gap { ev: 'gap'; lane: 'priority' | 'chat'; dropped?: number }
+export interface Move { ev: 'move'; url?: string; withinMs: number }
+export interface Pong { ev: 'pong' }
+
+export type RoomEvent =
+  | Chat | Gift | Notice | Joined | Mode | Ack | Refused | Removed | Stats | Gap | Move | Pong;
+
+export interface Say extends Partial<Style> { op: 'say'; text: string; ref: string }
+export type Op = Say | { op: 'ping' };
+
+export const PROTOCOL_JSON = 'danmu.v1.json';
+export const PROTOCOL_DEFLATE = 'danmu.v1.deflate';
+
+/** Room ids are Kubernetes object names: a DNS label. */
+export function isRoomId(id: unknown): id is string {
+  return typeof id === 'string' && /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(id);
+}
+
+/** Reads one frame's JSON. Throws when it is not an array: that is no server of ours. */
+export function readEvents(json: string): RoomEvent[] {
+  const frame: unknown = JSON.parse(json);
+  if (!Array.isArray(frame)) throw new TypeError('a frame is an array of events');
+  const events: RoomEvent[] = [];
+  for (const item of frame) {
+    const event = readEvent(item);
+    if (event) events.push(event);
+  }
+  return events;
+}
+
+type Fields = Record<string, unknown>;
+
+function readEvent(item: unknown): RoomEvent | undefined {
+  if (typeof item !== 'object' || item === null) return undefined;
+  const from = item as Fields;
+  switch (from['ev']) {
+    case 'chat': return readChat(from);
+    case 'gift': return readGift(from);
+    case 'notice': {
+      const id = word(from['id']);
+      return id ? { ev: 'notice', id, offset: count(from['offset']), text: word(from['text']) ?? '' } : undefined;
+    }
+    case 'joined': return readJoined(from);
+    case 'mode': return { ev: 'mode', offset: count(from['modeOffset']), ...readPolicy(from) };
+    case 'ack': {
+      const id = word(from['id']);
+      return id ? { ev: 'ack', id, shown: from['shown'] !== false, ...optional({ ref: word(from['ref']) }) } : undefined;
+    }
+    case 'refused': return readRefused(from);
+    case 'removed': return readRemoved(from);
+    case 'stats': return { ev: 'stats', viewers: count(from['viewers']), sampled: count(from['sampled']) };
+    case 'gap': {
+      const lane = from['lane'] === 'priority' ? 'priority' : 'chat';
+      return { ev: 'gap', lane, ...optional({ dropped: amount(from['dropped']) }) };
+    }
+    case 'move': return { ev: 'move', withinMs: count(from['withinMs']), ...optional({ url: word(from['url']) }) };
+    case 'pong': return { ev: 'pong' };
+    default: return undefined;
+  }
+}
+
+function readChat(from: Fields): Chat | undefined {
+  const [id, text] = [word(from['id']), word(from['text'])];
+  if (!id || text === undefined) return undefined;
+  const color = word(from['color']);
+  return {
+    ev: 'chat', id, text,
+    mode: oneOf(from['mode'], ['scroll', 'top', 'bottom']),
+    size: oneOf(from['size'], ['normal', 'small', 'large']),
+    role: oneOf(from['role'], ['viewer', 'speaker', 'moderator', 'publisher']),
+    n: Math.max(1, count(from['n'])),
+    ...optional({ user: word(from['user']), name: word(from['name']) }),
+    ...(color && /^#[0-9a-f]{6}$/.test(color) ? { color } : {}),
+  };
+}
+
+function readGift(from: Fields): Gift | undefined {
+  const [id, gift] = [word(from['id']), word(from['gift'])];
+  if (!id || !gift) return undefined;
+  return {
+    ev: 'gift', id, gift,
+    offset: count(from['offset']),
+    count: Math.max(1, count(from['count'])),
+    ...optional({ user: word(from['user']), name: word(from['name']), text: word(from['text']) }),
+  };
+}
+
+function readJoined(from: Fields): Joined {
+  const history = Array.isArray(from['history']) ? from['history'] : [];
+  return {
+    ev: 'joined',
+    epoch: word(from['epoch']) ?? '',
+    offset: count(from['offset']),
+    recovered: from['recovered'] === true,
+    viewers: count(from['viewers']),
+    ...readPolicy(from),
+    history: history.flatMap((item: unknown) => readChat(Object(item) as Fields) ?? []),
+  };
+}
+
+function readPolicy(from: Fields): Policy {
+  return {
+    // An unknown word is read as `speak`: the server still decides, and its refusal is shown.
+    anonymous: oneOf(from['anonymous'], ['speak', 'watch', 'deny']),
+    slowModeSeconds: count(from['slowModeSeconds']),
+    maxLength: count(from['maxLength']),
+  };
+}
+
+function readRefused(from: Fields): Refused {
+  const code = word(from['code']) ?? 'unknown';
+  return {
+    ev: 'refused', code,
+    text: word(from['text']) ?? code,
+    ...optional({ ref: word(from['ref']), retryMs: amount(from['retryMs']) }),
+  };
+}
+
+function readRemoved(from: Fields): Removed {
+  const ids = Array.isArray(from['ids']) ? from['ids'] : [];
+  return {
+    ev: 'removed',
+    offset: count(from['offset']),
+    ids: ids.filter((id: unknown) => typeof id === 'string'),
+    all: from['all'] === true,
+    ...optional({ user: word(from['user']) }),
+  };
+}
+
+function word(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function amount(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined;
+}
+
+function count(value: unknown): number {
+  return amount(value) ?? 0;
+}
+
+/** The value when it is one of the choices, else the first choice. */
+function oneOf<T extends string>(value: unknown, choices: readonly [T, ...T[]]): T {
+  return choices.find((choice) => choice === value) ?? choices[0];
+}
+
+/** Leaves out what is undefined, so that "absent" has one form. */
+function optional<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never;
+}

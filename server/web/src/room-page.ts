@@ -1,0 +1,196 @@
+import { Banners } from './banners';
+import { Composer, sentence, type Draft } from './composer';
+import { RoomConnection, type ConnectionState } from './connection';
+import { element, plural } from './dom';
+import { canInflate, inflateRaw } from './frames';
+import type { Socket } from './link';
+import { Log } from './log';
+import { playPicture } from './picture';
+import type { Ack, Chat, Gap, Joined, Policy, Refused, Removed, RoomEvent, Stats } from './protocol';
+import { RecentSet } from './recent';
+import { Stage, type Marks } from './stage';
+import { forgetToken, type Identity } from './token';
+
+/** Messages whose answer is awaited; a server that never answers must not fill the memory. */
+const MOST_UNANSWERED = 20;
+const SAMPLED_SHOWN_MS = 10_000;
+
+/** The page of one room. */
+export class RoomPage {
+  readonly #viewers = element('span', { class: 'viewers', test: 'viewers' });
+  readonly #sampled = element('span', { class: 'sampled', test: 'sampled', attributes: { title: 'The room is too busy to show every message' } });
+  readonly #status = element('div', { class: 'status', test: 'status', attributes: { role: 'status' } });
+  readonly #stage: Stage;
+  readonly #banners: Banners;
+  readonly #log: Log;
+  readonly #composer: Composer;
+  readonly #unanswered = new Map<string, string>();
+  readonly #own = new RecentSet(200);
+  readonly #onlyYou = new RecentSet(200);
+  #connection: RoomConnection | undefined;
+  #sends = 0;
+  #hideSampled: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(root: HTMLElement, private readonly room: string, private identity: Identity | undefined) {
+    const stillness = matchMedia('(prefers-reduced-motion: reduce)');
+    const picture = element('canvas', { class: 'picture', attributes: { 'aria-hidden': 'true' } });
+    const danmu = element('div', { class: 'danmu-layer', test: 'stage', attributes: { 'aria-hidden': 'true' } });
+    const screen = element('section', { class: 'screen', attributes: { 'aria-label': 'The stream' } }, picture, danmu);
+    const list = element('ol', { class: 'log', test: 'log', attributes: { tabindex: '0', 'aria-label': 'Messages' } });
+    this.#composer = new Composer(identity?.role ?? 'viewer', (draft) => this.#say(draft));
+    root.replaceChildren(
+      element('header', {},
+        element('a', { class: 'back', text: '‹ Rooms', attributes: { href: '/' } }),
+        element('h1', { text: room, test: 'room' }), this.#viewers, this.#sampled),
+      element('main', { class: 'room' },
+        element('div', { class: 'watch' }, screen, this.#status, this.#composer.form),
+        element('aside', { attributes: { 'aria-label': 'Chat' } }, element('h2', { text: 'Chat' }), list)));
+    document.title = `${room} · Danmu`;
+    playPicture(picture, stillness);
+    this.#stage = new Stage(danmu, stillness);
+    this.#banners = new Banners(screen);
+    this.#log = new Log(list);
+  }
+
+  connect(): void {
+    this.#connection?.stop();
+    this.#connection = new RoomConnection({
+      room: this.room,
+      origin: location.origin,
+      token: this.identity?.token,
+      open: (url, protocols) => new WebSocket(url, protocols) as Socket,
+      clock: browserClock,
+      random: Math.random,
+      inflate: canInflate() ? inflateRaw : undefined,
+      onJoined: (joined, lost) => this.#joined(joined, lost),
+      onEvent: (event) => this.#show(event),
+      onState: (state) => this.#state(state),
+    });
+    this.#connection.start();
+  }
+
+  #say({ text, ...style }: Draft): boolean {
+    const ref = String(++this.#sends);
+    if (!this.#connection?.say({ text, ref, ...style })) return false;
+    this.#unanswered.set(ref, text);
+    const [oldest] = this.#unanswered.keys();
+    if (oldest !== undefined && this.#unanswered.size > MOST_UNANSWERED) this.#unanswered.delete(oldest);
+    return true;
+  }
+
+  #joined(joined: Joined, lost: boolean): void {
+    if (lost) this.#log.remark('Some gifts or notices may be missing here.');
+    this.#showViewers(joined.viewers);
+    this.#policy(joined);
+    for (const chat of joined.history) this.#log.chat(chat, this.#marks(chat));
+  }
+
+  #policy(policy: Policy): void {
+    this.#composer.setPolicy(policy, this.identity !== undefined);
+  }
+
+  #show(event: RoomEvent): void {
+    switch (event.ev) {
+      case 'chat': return this.#chat(event);
+      case 'gift':
+        this.#banners.showGift(event);
+        return this.#log.gift(event);
+      case 'notice':
+        this.#banners.showNotice(event);
+        return this.#log.notice(event);
+      case 'mode': return this.#policy(event);
+      case 'ack': return this.#ack(event);
+      case 'refused': return this.#refused(event);
+      case 'removed': return this.#removed(event);
+      case 'stats': return this.#stats(event);
+      case 'gap': return this.#gap(event);
+    }
+  }
+
+  #marks(chat: Chat): Marks {
+    const mine = chat.user !== undefined && chat.user === this.identity?.user;
+    return { own: mine || this.#own.has(chat.id), onlyYou: this.#onlyYou.has(chat.id) };
+  }
+
+  #chat(chat: Chat): void {
+    const marks = this.#marks(chat);
+    this.#stage.show(chat, marks);
+    this.#log.chat(chat, marks);
+  }
+
+  #ack(ack: Ack): void {
+    if (ack.ref) this.#unanswered.delete(ack.ref);
+    this.#own.add(ack.id);
+    if (!ack.shown) this.#onlyYou.add(ack.id);
+    // The message itself may have come with the room's frame already.
+    this.#stage.markOwn(ack.id);
+    this.#log.markOwn(ack.id);
+  }
+
+  #refused(refused: Refused): void {
+    const text = refused.ref === undefined ? undefined : this.#unanswered.get(refused.ref);
+    if (refused.ref !== undefined) this.#unanswered.delete(refused.ref);
+    this.#composer.refuse(refused, text);
+  }
+
+  #removed(removed: Removed): void {
+    for (const place of [this.#stage, this.#banners, this.#log]) {
+      if (removed.all) place.clear();
+      if (removed.user !== undefined) place.removeUser(removed.user);
+      for (const id of removed.ids) place.remove(id);
+    }
+    if (removed.all) this.#log.remark('A moderator cleared the chat.');
+  }
+
+  #stats(stats: Stats): void {
+    this.#showViewers(stats.viewers);
+    if (stats.sampled === 0) return;
+    clearTimeout(this.#hideSampled);
+    this.#sampled.textContent = `${plural(stats.sampled, 'message', 'messages')} left out`;
+    this.#hideSampled = setTimeout(() => { this.#sampled.textContent = ''; }, SAMPLED_SHOWN_MS);
+  }
+
+  #gap(gap: Gap): void {
+    const what: [string, string] = gap.lane === 'priority' ? ['gift or notice', 'gifts or notices'] : ['message', 'messages'];
+    this.#log.remark(gap.dropped
+      ? `${plural(gap.dropped, ...what)} did not reach you.`
+      : `Some ${what[1]} did not reach you.`);
+  }
+
+  #showViewers(viewers: number): void {
+    this.#viewers.textContent = plural(viewers, 'viewer', 'viewers');
+  }
+
+  #state(state: ConnectionState): void {
+    this.#composer.setConnected(state.kind === 'open');
+    this.#status.dataset['state'] = state.kind;
+    this.#status.replaceChildren();
+    if (state.kind === 'connecting') this.#status.textContent = 'Connecting…';
+    if (state.kind === 'waiting') this.#status.textContent = `${sentence(state.words)} Reconnecting…`;
+    if (state.kind === 'stopped') this.#stopped(state.words, state.newToken);
+    if ((state.kind === 'waiting' || state.kind === 'stopped') && this.#unanswered.size > 0) {
+      this.#unanswered.clear();
+      this.#composer.hint('The connection broke before the answer came: your last message may not have been shown.');
+    }
+  }
+
+  #stopped(words: string, newToken: boolean): void {
+    this.#status.append(element('strong', { text: 'Disconnected: ' }), sentence(words));
+    if (!newToken) return;
+    this.#status.append(' Sign in again with a fresh link, or ');
+    const anonymous = element('button', { text: 'watch without signing in', test: 'watch-anonymously', attributes: { type: 'button' } });
+    anonymous.addEventListener('click', () => {
+      forgetToken();
+      location.reload();
+    });
+    this.#status.append(anonymous, '.');
+  }
+}
+
+const browserClock = {
+  now: () => performance.now(),
+  after: (ms: number, step: () => void) => {
+    const timer = setTimeout(step, ms);
+    return () => clearTimeout(timer);
+  },
+};

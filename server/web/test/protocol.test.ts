@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { isRoomId, readEvents } from '../src/protocol';
+
+const read = (...events: unknown[]) => readEvents(JSON.stringify(events));
+
+describe('reading a frame', () => {
+  it('fills in what the wire leaves out', () => {
+    expect(read({ ev: 'chat', id: 'A', text: 'hi' })).toEqual([
+      { ev: 'chat', id: 'A', text: 'hi', mode: 'scroll', size: 'normal', role: 'viewer', n: 1 },
+    ]);
+  });
+
+  it('reads a styled and merged chat', () => {
+    const chat = { ev: 'chat', id: 'A', user: 'u1', name: 'Ann', text: 'hi', mode: 'top', color: '#ff0000', size: 'large', role: 'moderator', n: 3 };
+    expect(read(chat)).toEqual([chat]);
+  });
+
+  it('reads joined with its policy and history', () => {
+    const [joined] = read({
+      ev: 'joined', room: 'r', epoch: 'E', offset: 7, recovered: true, viewers: 2, anonymous: 'watch', maxLength: 100,
+      history: [{ id: 'A', text: 'before' }, 7, null, { id: 'B' }],
+    });
+    expect(joined).toMatchObject({ epoch: 'E', offset: 7, recovered: true, anonymous: 'watch', maxLength: 100, slowModeSeconds: 0 });
+    expect(joined?.ev === 'joined' && joined.history.map((chat) => chat.text)).toEqual(['before']);
+  });
+
+  it('takes no colour that is not #rrggbb', () => {
+    const [chat] = read({ ev: 'chat', id: 'A', text: 'x', color: 'url(//evil)' });
+    expect(chat).not.toHaveProperty('color');
+  });
+
+  it('leaves out unknown and broken events and keeps the others of the frame', () => {
+    const events = read({ ev: 'from-the-future' }, null, 3, 'x', [], { ev: 'chat', id: 5, text: 'x' }, { ev: 'gift', id: 'G' }, { ev: 'pong' });
+    expect(events).toEqual([{ ev: 'pong' }]);
+  });
+
+  it('reads numbers that make no sense as none', () => {
+    expect(read({ ev: 'stats', viewers: -4, sampled: '7' })).toEqual([{ ev: 'stats', viewers: 0, sampled: 0 }]);
+  });
+
+  it('refuses a frame that is no array', () => {
+    expect(() => readEvents('{"ev":"pong"}')).toThrow(TypeError);
+    expect(() => readEvents('not json')).toThrow(SyntaxError);
+  });
+});
+
+describe('room ids', () => {
+  it('are DNS labels', () => {
+    expect(['worlds-final', 'a', '0', 'x'.repeat(63)].every(isRoomId)).toBe(true);
+    expect(['', 'Worlds', '-a', 'a-', 'a/b', 'x'.repeat(64), 7, undefined].some(isRoomId)).toBe(false);
+  });
+});
