@@ -5,11 +5,6 @@ const MOST_GIFTS = 4;
 const GIFT_MS = 7_000;
 const NOTICE_MS = 15_000;
 
-/** Known gifts have a picture; any other word of the platform gets the box. */
-const ICONS: Record<string, string> = {
-  rocket: '🚀', rose: '🌹', heart: '💖', star: '⭐', crown: '👑', cake: '🎂', fireworks: '🎆',
-};
-
 /** What is more than talk: gifts as cards at the left of the picture, notices as a bar at its top. */
 export class Banners {
   #hideNotice: ReturnType<typeof setTimeout> | undefined;
@@ -20,7 +15,9 @@ export class Banners {
     this.#gifts = element('div', { class: 'gifts', test: 'gifts' });
     this.#notice = element('div', { class: 'notice', test: 'notice', attributes: { role: 'status' } });
     this.#notice.hidden = true;
-    stage.append(this.#notice, this.#gifts);
+    stage.append(this.#gifts);
+    // Above the danmu, which make room for it: a quiet room's messages all fly in the top lane.
+    stage.prepend(this.#notice);
   }
 
   showGift(gift: Gift): void {
@@ -63,17 +60,13 @@ export class Banners {
   }
 }
 
-export function giftIcon(gift: string): string {
-  return (Object.hasOwn(ICONS, gift) ? ICONS[gift] : undefined) ?? '🎁';
-}
-
 function drawGift(gift: Gift): HTMLElement {
   const who = gift.name ?? gift.user ?? 'Somebody';
   const words = element('div', { class: 'gift-words' },
     element('strong', { text: who }),
     element('span', { text: gift.text ? `${gift.gift} · ${gift.text}` : `sent a ${gift.gift}` }));
   const card = element('div', { class: 'gift', test: 'gift' },
-    element('span', { class: 'gift-icon', text: giftIcon(gift.gift), attributes: { 'aria-hidden': 'true' } }), words);
+    element('span', { class: 'gift-icon', attributes: { 'aria-hidden': 'true' } }), words);
   if (gift.count > 1) card.append(element('span', { class: 'gift-count', text: `× ${gift.count}` }));
   card.dataset['id'] = gift.id;
   return card;

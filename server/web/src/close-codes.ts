@@ -22,5 +22,6 @@ export function afterClose(code: number): AfterClose {
 /** The server's reason, or words of our own where a proxy or the network gave none. */
 export function closeWords(code: number, reason: string): string {
   if (code === TOKEN_EXPIRED) return 'your sign-in has expired';
-  return reason || (code >= 4500 ? `the server closed the room to you (code ${code})` : `the connection ended (code ${code})`);
+  if (reason) return reason;
+  return afterClose(code) === 'retry' ? 'the connection was lost' : `the server ended the connection (code ${code})`;
 }

@@ -98,6 +98,7 @@ export class Composer {
     }
     this.#tell('');
     this.#input.value = '';
+    this.#input.focus();
     this.#refresh();
   }
 

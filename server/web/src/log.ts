@@ -1,4 +1,3 @@
-import { giftIcon } from './banners';
 import { element } from './dom';
 import type { Chat, Gift, Notice } from './protocol';
 import type { Marks } from './stage';
@@ -28,7 +27,7 @@ export class Log {
   gift(gift: Gift): void {
     const who = gift.name ?? gift.user ?? 'Somebody';
     const times = gift.count > 1 ? ` × ${gift.count}` : '';
-    const text = `${giftIcon(gift.gift)} ${who} sent ${gift.gift}${times}`;
+    const text = `${who} sent ${gift.gift}${times}`;
     this.#append(element('li', { class: 'gift-line', test: 'gift-line', text }), gift.id, gift.user);
   }
 

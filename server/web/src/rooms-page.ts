@@ -14,7 +14,7 @@ export class RoomsPage {
   constructor(root: HTMLElement) {
     document.title = 'Rooms · Danmu';
     root.replaceChildren(
-      element('header', {}, element('h1', { text: 'Danmu' }), element('span', { class: 'quiet', text: 'comments that fly over the picture' })),
+      element('header', { class: 'front' }, element('h1', { text: 'Danmu' }), element('span', { class: 'quiet', text: 'comments that fly over the picture' })),
       element('main', { class: 'lobby' }, element('h2', { text: 'Rooms' }), this.#words, this.#list));
   }
 

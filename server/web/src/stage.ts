@@ -9,6 +9,8 @@ const FLIGHT_SECONDS = 8;
 /** With reduced motion: still lines in the corner of the picture, newest last. */
 const STILL_LINES = 5;
 const LINE_HEIGHT = 36;
+/** About the width of a message: so many fit beside each other in a lane and can still be read. */
+const MESSAGE_WIDTH = 220;
 
 export interface Marks {
   /** Said by this viewer. */
@@ -35,8 +37,7 @@ export class Stage {
     // A hidden page draws no frames: what came meanwhile would all start at once afterwards.
     if (document.hidden) return;
     this.#forgetLanded();
-    const full = this.#flying.size >= Math.min(MOST_VISIBLE, Math.ceil(this.container.offsetHeight / LINE_HEIGHT) * 8);
-    if (full && !marks.own && this.#engine) return;
+    if (this.#engine && !marks.own && this.#flying.size >= this.#capacity()) return;
     const node = drawMessage(chat, marks);
     const until = performance.now() + (FLIGHT_SECONDS + 1) * 1000;
     this.#flying.set(chat.id, { node, user: chat.user, until });
@@ -85,6 +86,11 @@ export class Stage {
     if (!this.#engine || this.container.offsetWidth === 0) return;
     this.#engine.resize();
     this.#engine.speed = this.container.offsetWidth / FLIGHT_SECONDS;
+  }
+
+  #capacity(): number {
+    const lanes = Math.ceil(this.container.offsetHeight / LINE_HEIGHT);
+    return Math.min(MOST_VISIBLE, lanes * Math.max(2, Math.round(this.container.offsetWidth / MESSAGE_WIDTH)));
   }
 
   #forgetLanded(): void {

@@ -16,7 +16,8 @@ describe('after a close', () => {
 
   it("tells the server's reason, or words of its own", () => {
     expect(closeWords(4503, 'banned')).toBe('banned');
-    expect(closeWords(1006, '')).toContain('1006');
+    expect(closeWords(1006, '')).toBe('the connection was lost');
+    expect(closeWords(4599, '')).toContain('4599');
     expect(closeWords(4005, 'the token has expired: reconnect with a fresh one')).toBe('your sign-in has expired');
   });
 });
