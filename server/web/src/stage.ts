@@ -90,7 +90,7 @@ export class Stage {
 
   #capacity(): number {
     const lanes = Math.ceil(this.container.offsetHeight / LINE_HEIGHT);
-    return Math.min(MOST_VISIBLE, lanes * Math.max(2, Math.round(this.container.offsetWidth / MESSAGE_WIDTH)));
+    return Math.min(MOST_VISIBLE, lanes * Math.max(3, Math.round(this.container.offsetWidth / MESSAGE_WIDTH)));
   }
 
   #forgetLanded(): void {
