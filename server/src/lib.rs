@@ -9,8 +9,11 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod config;
+pub mod drain;
 pub mod edge;
 pub mod gate;
 pub mod relay;
 pub mod room;
 pub mod rows;
+pub mod serve;

@@ -1,0 +1,309 @@
+//! One viewer's session: what its messages mean. Runs on the worker thread that owns the socket.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use danmu_wire::{
+    Ack, Chat, CloseCode, Event, Join, Joined, Move, Op, Position, Refused, RefusalCode, Role, Say,
+    frame::{self, Format},
+};
+
+use super::{
+    admission::Permit,
+    metrics::Metrics,
+    token::{Claims, Keys},
+};
+use crate::{
+    gate::{Bucket, Speaker},
+    relay::Memory,
+    room::{Room, Rooms, Visitor},
+    rows::{Handler, Io, Seat},
+};
+
+/// A viewer without a room must `join` within this time.
+const LOBBY: Duration = Duration::from_secs(30);
+
+/// What every session needs.
+#[derive(Debug)]
+pub struct Sessions {
+    /// The rooms of this process.
+    pub rooms: Arc<Rooms>,
+    /// Where messages are published.
+    pub relay: Memory,
+    /// Keys for `op: token`.
+    pub keys: Arc<Keys>,
+    /// Counts refusals.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How a viewer came in; gone once it is seated.
+#[derive(Debug)]
+pub enum Arriving {
+    /// Refused, but only after the upgrade: a browser cannot see why a handshake failed.
+    Refused(CloseCode),
+    /// To the lobby.
+    Lobby,
+    /// To a room.
+    Room {
+        /// Its id, not checked yet.
+        id: String,
+        /// What the viewer has seen of it.
+        since: Option<Position>,
+    },
+}
+
+/// One viewer; lives in its worker.
+#[derive(Debug)]
+pub struct Viewer {
+    claims: Option<Box<Claims>>,
+    arriving: Option<Box<Arriving>>,
+    room: Option<Arc<Room>>,
+    bucket: Bucket,
+    /// Gives the place under the connection cap back when the viewer goes.
+    _permit: Permit,
+    number: u64,
+    address: IpAddr,
+    format: Format,
+}
+
+impl Viewer {
+    /// A viewer past its upgrade. `number` is unique in the process.
+    pub fn new(
+        number: u64,
+        claims: Option<Claims>,
+        address: IpAddr,
+        format: Format,
+        arriving: Arriving,
+        permit: Permit,
+    ) -> Self {
+        Viewer {
+            claims: claims.map(Box::new),
+            arriving: Some(Box::new(arriving)),
+            room: None,
+            bucket: Bucket::default(),
+            _permit: permit,
+            number,
+            address,
+            format,
+        }
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.claims.as_ref().map(|claims| claims.sub.as_str())
+    }
+
+    fn role(&self) -> Role {
+        self.claims.as_ref().map_or(Role::Viewer, |claims| claims.role)
+    }
+
+    /// Whom the room's sample counts this viewer's messages for.
+    fn sender(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self.user() {
+            Some(user) => user.hash(&mut hasher),
+            None => self.number.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+}
+
+/// What can be asked of every viewer.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Close whoever is visited.
+    Close(CloseCode),
+    /// Close this user's connections.
+    CloseUser(String, CloseCode),
+    /// Close connections from this network.
+    CloseNetwork(ipnet::IpNet, CloseCode),
+    /// Ask to connect anew before the time.
+    Move(Instant),
+}
+
+impl Handler for Sessions {
+    type Viewer = Viewer;
+    type Order = Order;
+
+    fn opened(&self, viewer: &mut Viewer, io: &mut Io<'_>) {
+        match viewer.arriving.take().map(|arriving| *arriving) {
+            Some(Arriving::Refused(code)) => io.close(code),
+            Some(Arriving::Room { id, since }) => self.join(viewer, &id, since.as_ref(), io),
+            Some(Arriving::Lobby) | None => {
+                io.send(&frame::personal(&[Event::Joined(Box::default())]));
+                self.set_deadline(viewer, io, Some(io.now + LOBBY));
+            }
+        }
+    }
+
+    fn text(&self, viewer: &mut Viewer, text: &str, io: &mut Io<'_>) {
+        match Op::parse(text) {
+            Ok(Op::Say(say)) => self.say(viewer, say, io),
+            Ok(Op::Join(join)) => self.change_room(viewer, &join, io),
+            Ok(Op::Token { token }) => self.renew(viewer, &token, io),
+            Ok(Op::Ping {}) => io.send(&frame::personal(&[Event::Pong])),
+            Err(error) => {
+                self.metrics.refused(RefusalCode::BadRequest);
+                let refused = Refused {
+                    reference: None,
+                    code: RefusalCode::BadRequest,
+                    text: error.to_string(),
+                    retry_ms: None,
+                };
+                io.send(&frame::personal(&[Event::Refused(refused)]));
+            }
+        }
+    }
+
+    fn binary(&self, _: &mut Viewer, _: &[u8], io: &mut Io<'_>) {
+        self.refuse(None, RefusalCode::BadRequest, None, io);
+    }
+
+    fn due(&self, viewer: &mut Viewer, io: &mut Io<'_>) {
+        if viewer.claims.as_ref().is_some_and(|claims| claims.exp <= unix_now()) {
+            io.close(CloseCode::TokenExpired);
+        } else if viewer.room.is_none() {
+            io.close(CloseCode::LobbyTimeout);
+        } else {
+            self.set_deadline(viewer, io, None);
+        }
+    }
+
+    fn visit(&self, viewer: &mut Viewer, order: &Order, io: &mut Io<'_>) {
+        match order {
+            Order::Close(code) => io.close(*code),
+            Order::CloseUser(user, code) if viewer.user() == Some(user) => io.close(*code),
+            Order::CloseNetwork(network, code) if network.contains(&viewer.address.to_canonical()) => {
+                io.close(*code);
+            }
+            Order::CloseUser(..) | Order::CloseNetwork(..) => {}
+            Order::Move(deadline) => {
+                let within_ms = deadline.saturating_duration_since(io.now).as_millis() as u64;
+                io.send(&frame::personal(&[Event::Move(Move { url: None, within_ms })]));
+            }
+        }
+    }
+
+    fn closed(&self, viewer: Viewer, _: Option<CloseCode>, worker: usize) {
+        if let Some(room) = viewer.room {
+            room.leave(worker, viewer.format);
+        }
+    }
+}
+
+impl Sessions {
+    fn join(&self, viewer: &mut Viewer, id: &str, since: Option<&Position>, io: &mut Io<'_>) {
+        if let Some(rooms) = viewer.claims.as_ref().and_then(|claims| claims.rooms.as_ref())
+            && !rooms.iter().any(|room| room == id)
+        {
+            return io.close(CloseCode::NotAllowed);
+        }
+        let visitor = Visitor {
+            user: viewer.user(),
+            address: viewer.address,
+            worker: io.worker,
+            format: viewer.format,
+            now: io.now,
+        };
+        let (room, entry) = match self.rooms.enter(id, &visitor, since) {
+            Ok(entered) => entered,
+            Err(code) => return io.close(code),
+        };
+        io.sit(Seat { room: room.key, format: viewer.format, from: entry.from });
+        let joined = Joined {
+            room: Some(id.to_owned()),
+            epoch: entry.epoch,
+            offset: entry.offset,
+            recovered: entry.recovered,
+            viewers: room.viewers(),
+            mode: room.mode(),
+            history: entry.history,
+        };
+        let mut events = vec![Event::Joined(Box::new(joined))];
+        events.extend(entry.missed);
+        io.send(&frame::personal(&events));
+        if let Some(left) = viewer.room.replace(room) {
+            left.leave(io.worker, viewer.format);
+        }
+        self.set_deadline(viewer, io, None);
+    }
+
+    fn change_room(&self, viewer: &mut Viewer, join: &Join, io: &mut Io<'_>) {
+        self.join(viewer, &join.room, join.position().as_ref(), io);
+    }
+
+    fn say(&self, viewer: &mut Viewer, say: Say, io: &mut Io<'_>) {
+        let Some(room) = viewer.room.clone() else {
+            return self.refuse(say.reference, RefusalCode::NotInRoom, None, io);
+        };
+        let policy = room.policy();
+        let role = viewer.role();
+        let user = viewer.claims.as_ref().map(|claims| claims.sub.as_str());
+        let speaker = Speaker { user, address: viewer.address, role };
+        let passed = room.gate.say(&policy, &speaker, &mut viewer.bucket, &say.text, &say.style, io.now);
+        let text = match passed {
+            Ok(text) => text,
+            Err(refusal) => return self.refuse(say.reference, refusal.code, refusal.retry, io),
+        };
+        let chat = Chat {
+            id: ulid::Ulid::generate().to_string(),
+            user: viewer.user().map(str::to_owned),
+            name: viewer.claims.as_ref().and_then(|claims| claims.name.clone()),
+            text,
+            style: say.style,
+            role,
+            n: 1,
+        };
+        let id = chat.id.clone();
+        let exempt = role >= Role::Moderator;
+        if !exempt && !room.gate.sample(&policy, viewer.sender(), io.now) {
+            room.left_out();
+            self.metrics.sampled.inc();
+            let ack = Event::Ack(Ack { reference: say.reference, id, shown: false });
+            return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
+        }
+        match self.relay.publish(&room.id, Event::Chat(chat)) {
+            Ok(_) => {
+                self.metrics.accepted.inc();
+                let ack = Event::Ack(Ack { reference: say.reference, id, shown: true });
+                io.send(&frame::personal(&[ack]));
+            }
+            Err(_) => self.refuse(say.reference, RefusalCode::Busy, Some(Duration::from_secs(1)), io),
+        }
+    }
+
+    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good.
+    fn renew(&self, viewer: &mut Viewer, token: &str, io: &mut Io<'_>) {
+        match self.keys.verify(token, unix_now()) {
+            Ok(claims) if viewer.user().is_none_or(|user| user == claims.sub) => {
+                viewer.claims = Some(Box::new(claims));
+                let lobby = viewer.room.is_none().then(|| io.now + LOBBY);
+                self.set_deadline(viewer, io, lobby);
+            }
+            _ => self.refuse(None, RefusalCode::TokenInvalid, None, io),
+        }
+    }
+
+    fn refuse(&self, reference: Option<String>, code: RefusalCode, retry: Option<Duration>, io: &mut Io<'_>) {
+        self.metrics.refused(code);
+        let retry_ms = retry.map(|retry| retry.as_millis() as u64);
+        let refused = Refused { reference, code, text: code.text().to_owned(), retry_ms };
+        io.send(&frame::personal(&[Event::Refused(refused)]));
+    }
+
+    /// The earlier of the lobby's limit and the token's end.
+    fn set_deadline(&self, viewer: &Viewer, io: &mut Io<'_>, lobby: Option<Instant>) {
+        let expiry = viewer.claims.as_ref().and_then(|claims| {
+            io.now.checked_add(Duration::from_secs(claims.exp.saturating_sub(unix_now())))
+        });
+        io.set_deadline(lobby.into_iter().chain(expiry).min());
+    }
+}
+
+/// Seconds since 1970, as tokens count them.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
