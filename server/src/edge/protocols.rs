@@ -1,6 +1,6 @@
 //! What a client offers in `Sec-WebSocket-Protocol`: a format for its frames, and maybe its token.
 
-use danmu_wire::Format;
+use danmu_wire::frame::Format;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 
