@@ -1,1 +1,422 @@
 //! May this viewer speak, may this text pass: refused with a code, or accepted.
+//!
+//! A [`Policy`] is what a room's manifest says, compiled; a [`Gate`] is what happened in the room so far.
+//! Nothing here reads a clock or does I/O.
+
+mod bucket;
+mod moderation;
+mod sample;
+mod text;
+mod words;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use danmu_wire::{CloseCode, Placing, RefusalCode, Role, Size, Style};
+use ipnet::IpNet;
+
+pub use bucket::{Bucket, Buckets, Rate};
+pub use moderation::{Full, Listed, MAX_ENTRIES, Moderation};
+pub use sample::Sampler;
+pub use text::clean;
+pub use words::Words;
+
+use moderation::{Entries, canonical};
+
+/// Keys of each rate limit a room remembers (about 2 MB at most).
+const MAX_KEYS: usize = 65_536;
+/// What one connection may write, whoever is on it.
+const CONNECTION_RATE: Rate = Rate { limit: 20, period: Duration::from_secs(5) };
+/// Viewers that may write from one address at full rate: an office or a school behind one router.
+const VIEWERS_PER_ADDRESS: u32 = 20;
+
+/// What viewers without a token may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Not come in.
+    Deny,
+    /// Watch.
+    #[default]
+    Watch,
+    /// Watch and write.
+    Speak,
+}
+
+/// A room's rules as its manifest gives them.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Messages shown in the room per second; the rest is left out fairly.
+    pub messages_per_second: u32,
+    /// Messages of one viewer per [`Rules::per_viewer_seconds`]; 0 lets no viewer write.
+    pub per_viewer_messages: u32,
+    /// The period of [`Rules::per_viewer_messages`], in seconds; 0 sets no limit.
+    pub per_viewer_seconds: u32,
+    /// Longest text, in characters.
+    pub max_length: u32,
+    /// Seconds between two messages of one viewer; 0 is off.
+    pub slow_mode_seconds: u32,
+    /// What viewers without a token may do.
+    pub anonymous: Anonymous,
+    /// Users who may not come in.
+    pub banned_users: Vec<String>,
+    /// Users who may not write.
+    pub muted_users: Vec<String>,
+    /// Networks from which nobody may come in.
+    pub banned_networks: Vec<IpNet>,
+    /// Words with which a text is refused.
+    pub block: Vec<String>,
+    /// Words shown as stars.
+    pub mask: Vec<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            messages_per_second: 20,
+            per_viewer_messages: 3,
+            per_viewer_seconds: 5,
+            max_length: 100,
+            slow_mode_seconds: 0,
+            anonymous: Anonymous::Watch,
+            banned_users: Vec::new(),
+            muted_users: Vec::new(),
+            banned_networks: Vec::new(),
+            block: Vec::new(),
+            mask: Vec::new(),
+        }
+    }
+}
+
+/// Rules made ready for use; shared by all threads.
+#[derive(Debug)]
+pub struct Policy {
+    rules: Rules,
+    banned_users: HashSet<String>,
+    muted_users: HashSet<String>,
+    banned_networks: Vec<IpNet>,
+    block: Words,
+    mask: Words,
+}
+
+impl Policy {
+    /// Compiles the lists; takes milliseconds, so do it once for each manifest.
+    pub fn compile(rules: Rules) -> Policy {
+        Self {
+            banned_users: rules.banned_users.iter().cloned().collect(),
+            muted_users: rules.muted_users.iter().cloned().collect(),
+            banned_networks: IpNet::aggregate(
+                &rules.banned_networks.iter().copied().map(canonical).collect::<Vec<_>>(),
+            ),
+            block: Words::compile(&rules.block),
+            mask: Words::compile(&rules.mask),
+            rules,
+        }
+    }
+
+    /// The rules this was compiled from.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    fn viewer_rate(&self) -> Rate {
+        Rate {
+            limit: self.rules.per_viewer_messages,
+            period: Duration::from_secs(u64::from(self.rules.per_viewer_seconds)),
+        }
+    }
+
+    fn address_rate(&self) -> Rate {
+        let viewer = self.viewer_rate();
+        Rate { limit: viewer.limit.saturating_mul(VIEWERS_PER_ADDRESS), ..viewer }
+    }
+
+    fn slow_mode(&self) -> Option<Rate> {
+        let seconds = u64::from(self.rules.slow_mode_seconds);
+        (seconds > 0).then(|| Rate { limit: 1, period: Duration::from_secs(seconds) })
+    }
+}
+
+/// Who writes, from where, as what.
+#[derive(Clone, Copy, Debug)]
+pub struct Speaker<'a> {
+    /// The token's user; none without a token.
+    pub user: Option<&'a str>,
+    /// The address the viewer comes from.
+    pub address: IpAddr,
+    /// The token's role.
+    pub role: Role,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub code: RefusalCode,
+    /// When the same message may pass, if time is all it needs.
+    pub retry: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(code: RefusalCode) -> Self {
+        Self { code, retry: None }
+    }
+
+    fn wait(code: RefusalCode) -> impl FnOnce(Duration) -> Self {
+        move |wait| Self { code, retry: Some(wait) }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    users: Buckets<String>,
+    addresses: Buckets<IpAddr>,
+    slow: Buckets<String>,
+    muted_users: Entries<String>,
+    banned_users: Entries<String>,
+    banned_networks: Entries<IpNet>,
+    /// The latest time told, by which full lists are cleared.
+    latest: Option<Instant>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            users: Buckets::new(MAX_KEYS),
+            addresses: Buckets::new(MAX_KEYS),
+            slow: Buckets::new(MAX_KEYS),
+            muted_users: Entries::default(),
+            banned_users: Entries::default(),
+            banned_networks: Entries::default(),
+            latest: None,
+        }
+    }
+}
+
+/// What happened in one room so far: rate limits, mutes, bans, and what was shown. Bounded in memory.
+#[derive(Debug, Default)]
+pub struct Gate {
+    state: Mutex<State>,
+    /// A lock of its own: shown messages are chosen after all checks, on the room's thread.
+    sampler: Mutex<Sampler>,
+}
+
+impl Gate {
+    /// Whether a viewer may come in: [`CloseCode::Banned`], or [`CloseCode::NotAllowed`] without a token
+    /// where one is needed.
+    pub fn enter(
+        &self,
+        policy: &Policy,
+        user: Option<&str>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<(), CloseCode> {
+        if self.lock(Some(now)).bans(policy, user, address, now) {
+            return Err(CloseCode::Banned);
+        }
+        match (policy.rules.anonymous, user) {
+            (Anonymous::Deny, None) => Err(CloseCode::NotAllowed),
+            _ => Ok(()),
+        }
+    }
+
+    /// The text as it is to be shown, or why it is not taken. `connection` is the bucket of the viewer's
+    /// connection. The cheap checks come first, and slow mode last: a refused text does not use up the turn.
+    pub fn say(
+        &self,
+        policy: &Policy,
+        speaker: &Speaker<'_>,
+        connection: &mut Bucket,
+        text: &str,
+        style: &Style,
+        now: Instant,
+    ) -> Result<String, Refusal> {
+        may_speak(policy, speaker)?;
+        self.lock(Some(now)).admit(policy, speaker, connection, now)?;
+        let text = check_text(policy, text)?;
+        if !may_style(speaker.role, style) {
+            return Err(Refusal::new(RefusalCode::Style));
+        }
+        if policy.block.found_in(&text) {
+            return Err(Refusal::new(RefusalCode::BlockedWord));
+        }
+        if let Some(slow) = policy.slow_mode().filter(|_| !is_exempt(speaker.role)) {
+            match speaker.user {
+                Some(user) => self.lock(Some(now)).slow.take(user.to_owned(), slow, now),
+                None => connection.take(slow, now),
+            }
+            .map_err(Refusal::wait(RefusalCode::SlowMode))?;
+        }
+        Ok(policy.mask.mask(&text))
+    }
+
+    /// Whether this message is shown, of all that the room's `messages_per_second` leaves room for.
+    /// `sender` tells senders apart: a hash of the user, or the number of the connection.
+    pub fn sample(&self, policy: &Policy, sender: u64, now: Instant) -> bool {
+        let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        sampler.offer(sender, policy.rules.messages_per_second, now)
+    }
+
+    /// Lets the user watch but not write.
+    pub fn mute(&self, user: &str, until: Option<Instant>) -> Result<(), Full> {
+        let mut state = self.lock(None);
+        let latest = state.latest;
+        state.muted_users.set(user.to_owned(), until, latest)
+    }
+
+    /// Lifts a mute; tells whether there was one.
+    pub fn unmute(&self, user: &str) -> bool {
+        self.lock(None).muted_users.lift(user)
+    }
+
+    /// Keeps the user out; who is in must be disconnected besides.
+    pub fn ban_user(&self, user: &str, until: Option<Instant>) -> Result<(), Full> {
+        let mut state = self.lock(None);
+        let latest = state.latest;
+        state.banned_users.set(user.to_owned(), until, latest)
+    }
+
+    /// Lifts a user's ban; tells whether there was one.
+    pub fn unban_user(&self, user: &str) -> bool {
+        self.lock(None).banned_users.lift(user)
+    }
+
+    /// Keeps a network out. IPv4 networks mapped into IPv6 count as IPv4.
+    pub fn ban_network(&self, network: IpNet, until: Option<Instant>) -> Result<(), Full> {
+        let mut state = self.lock(None);
+        let latest = state.latest;
+        state.banned_networks.set(canonical(network), until, latest)
+    }
+
+    /// Lifts a network's ban; tells whether there was one of exactly this network.
+    pub fn unban_network(&self, network: IpNet) -> bool {
+        self.lock(None).banned_networks.lift(&canonical(network))
+    }
+
+    /// What moderators have set and is still in force; not what the manifest says.
+    pub fn list(&self, now: Instant) -> Moderation {
+        let mut state = self.lock(Some(now));
+        Moderation {
+            muted_users: state.muted_users.list(now),
+            banned_users: state.banned_users.list(now),
+            banned_networks: state.banned_networks.list(now),
+        }
+    }
+
+    fn lock(&self, now: Option<Instant>) -> MutexGuard<'_, State> {
+        // No step under the lock leaves the state half done, so a panic elsewhere does not close the room.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.latest = state.latest.max(now);
+        state
+    }
+}
+
+impl State {
+    fn bans(&self, policy: &Policy, user: Option<&str>, address: IpAddr, now: Instant) -> bool {
+        let canonical = address.to_canonical();
+        user.is_some_and(|user| policy.banned_users.contains(user) || self.banned_users.holds(user, now))
+            || policy.banned_networks.iter().any(|network| network.contains(&canonical))
+            || self.banned_networks.contains(canonical, now)
+    }
+
+    /// Bans, mutes and rate limits.
+    fn admit(
+        &mut self,
+        policy: &Policy,
+        speaker: &Speaker<'_>,
+        connection: &mut Bucket,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if self.bans(policy, speaker.user, speaker.address, now) {
+            return Err(Refusal::new(RefusalCode::Banned));
+        }
+        let is_muted = |user: &str| policy.muted_users.contains(user) || self.muted_users.holds(user, now);
+        if speaker.user.is_some_and(is_muted) {
+            return Err(Refusal::new(RefusalCode::Muted));
+        }
+        let exempt = is_exempt(speaker.role);
+        match speaker.user {
+            None if !exempt => take_anonymous(policy, connection, now)?,
+            _ => connection
+                .take(CONNECTION_RATE, now)
+                .map_err(Refusal::wait(RefusalCode::ConnectionRate))?,
+        }
+        if exempt {
+            return Ok(());
+        }
+        if let Some(user) = speaker.user {
+            self.users
+                .take(user.to_owned(), policy.viewer_rate(), now)
+                .map_err(Refusal::wait(RefusalCode::UserRate))?;
+        }
+        self.addresses
+            .take(household(speaker.address), policy.address_rate(), now)
+            .map_err(Refusal::wait(RefusalCode::AddressRate))
+    }
+}
+
+/// Without a user the connection is all there is to tell viewers apart, so its bucket holds the viewer's
+/// limit; in slow mode it holds slow mode's, looked at here and used up only by a text that passes.
+fn take_anonymous(policy: &Policy, connection: &mut Bucket, now: Instant) -> Result<(), Refusal> {
+    match policy.slow_mode() {
+        Some(slow) => {
+            let mut trial = *connection;
+            trial.take(slow, now).map_err(Refusal::wait(RefusalCode::SlowMode))
+        }
+        None => {
+            let viewer = policy.viewer_rate();
+            let is_stricter = viewer.period * CONNECTION_RATE.limit > CONNECTION_RATE.period * viewer.limit;
+            let (rate, code) = if is_stricter {
+                (viewer, RefusalCode::UserRate)
+            } else {
+                (CONNECTION_RATE, RefusalCode::ConnectionRate)
+            };
+            connection.take(rate, now).map_err(Refusal::wait(code))
+        }
+    }
+}
+
+/// Moderators and publishers keep order in the room: its limits are not for them.
+fn is_exempt(role: Role) -> bool {
+    matches!(role, Role::Moderator | Role::Publisher)
+}
+
+fn may_speak(policy: &Policy, speaker: &Speaker<'_>) -> Result<(), Refusal> {
+    match (speaker.role, policy.rules.anonymous, speaker.user) {
+        (Role::Speaker | Role::Moderator | Role::Publisher, _, _) | (_, Anonymous::Speak, _) => Ok(()),
+        (Role::Viewer, _, None) => Err(Refusal::new(RefusalCode::SignIn)),
+        (Role::Viewer, _, Some(_)) => Err(Refusal::new(RefusalCode::WatchOnly)),
+    }
+}
+
+fn check_text(policy: &Policy, text: &str) -> Result<String, Refusal> {
+    let text = clean(text);
+    if text.is_empty() {
+        return Err(Refusal::new(RefusalCode::Empty));
+    }
+    if text.chars().count() > policy.rules.max_length as usize {
+        return Err(Refusal::new(RefusalCode::TooLong));
+    }
+    Ok(text)
+}
+
+fn may_style(role: Role, style: &Style) -> bool {
+    let plain = style.mode == Placing::Scroll && style.size == Size::Normal;
+    match role {
+        Role::Viewer => plain && style.color.is_none(),
+        Role::Speaker => plain,
+        Role::Moderator | Role::Publisher => true,
+    }
+}
+
+/// What one household or office shares: an IPv4 address, or an IPv6 /64.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests;
