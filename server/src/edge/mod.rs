@@ -2,6 +2,11 @@
 
 pub mod address;
 pub mod admission;
+mod http;
+pub mod listener;
+pub mod metrics;
 pub mod origin;
+pub mod pages;
 pub mod protocols;
+pub mod session;
 pub mod token;

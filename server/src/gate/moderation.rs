@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net};
+use serde::{Serialize, Serializer};
 
 /// Entries one list holds at most.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -16,16 +17,18 @@ pub const MAX_ENTRIES: usize = 10_000;
 pub struct Full;
 
 /// An entry of a list and how long it stays; no time is until lifted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed<T> {
     /// The user or the network.
     pub entry: T,
-    /// Time left; `None` until lifted.
+    /// Time left, in seconds when serialised; `None` until lifted.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     pub remaining: Option<Duration>,
 }
 
 /// What moderators have set in a room, each list in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Moderation {
     /// Users who may watch but not write.
     pub muted_users: Vec<Listed<String>>,
@@ -33,6 +36,17 @@ pub struct Moderation {
     pub banned_users: Vec<Listed<String>>,
     /// Networks from which nobody may come in.
     pub banned_networks: Vec<Listed<IpNet>>,
+}
+
+impl Moderation {
+    /// Whether nobody is muted or banned at run time.
+    pub fn is_empty(&self) -> bool {
+        self.muted_users.is_empty() && self.banned_users.is_empty() && self.banned_networks.is_empty()
+    }
+}
+
+fn seconds<S: Serializer>(left: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    left.map(|left| left.as_secs()).serialize(serializer)
 }
 
 /// Entries with an end, at most [`MAX_ENTRIES`].

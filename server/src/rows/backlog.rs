@@ -246,7 +246,8 @@ mod tests {
                 }).unwrap();
                 prop_assert!(done || room == 0);
             }
-            prop_assert!(backlog.write(now, |b| { stream.extend_from_slice(b); Ok(b.len()) }).unwrap());
+            let done = backlog.write(now, |b| { stream.extend_from_slice(b); Ok(b.len()) }).unwrap();
+            prop_assert!(done);
             let got = payloads(&stream);
             let priorities: Vec<String> = got.iter().filter(|p| p.starts_with('p')).cloned().collect();
             prop_assert_eq!(priorities, expected);

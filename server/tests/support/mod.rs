@@ -1,0 +1,209 @@
+//! A real server in this process on ports the system chose, and viewers over real sockets.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use clap::Parser;
+use danmu_server::{catalog, config::Flags, serve, serve::Server};
+use danmu_wire::Event;
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite};
+use tungstenite::{Message, client::IntoClientRequest};
+
+/// Nothing here takes longer on an idle machine than a tenth of this.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const SECRET: &str = "a secret for tests only";
+pub const ADMIN_TOKEN: &str = "admin token for tests";
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub struct Danmu {
+    pub server: Server,
+    pub folder: PathBuf,
+}
+
+/// Rooms of the tests: `talk` lets everybody write, `quiet` only those with a token.
+pub const ROOMS: &str = "
+apiVersion: danmu.live/v1alpha1
+kind: DanmuRoom
+metadata: {name: talk}
+spec:
+  limits: {messagesPerSecond: 1000, perViewer: {messages: 1000, seconds: 1}}
+  moderation: {anonymous: Speak, words: {block: [forbidden], mask: [darn]}}
+---
+apiVersion: danmu.live/v1alpha1
+kind: DanmuRoom
+metadata: {name: quiet}
+spec:
+  moderation: {anonymous: Watch, slowModeSeconds: 30}
+---
+apiVersion: danmu.live/v1alpha1
+kind: DanmuRoom
+metadata: {name: members}
+spec:
+  moderation: {anonymous: Deny}
+";
+
+impl Danmu {
+    pub async fn start(extra: &[&str]) -> Danmu {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("danmu-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("rooms.yaml"), ROOMS).unwrap();
+        let mut arguments = vec!["danmu-server", "--rooms", folder.to_str().unwrap(), "--public=127.0.0.1:0"];
+        arguments.extend(["--admin=127.0.0.1:0", "--workers=2", "--token-secret", SECRET]);
+        arguments.extend(["--admin-token", ADMIN_TOKEN]);
+        arguments.extend(extra);
+        let flags = Cli::parse_from(arguments).flags;
+        let config = flags.check().unwrap();
+        let catalog = catalog::load(&flags.rooms).unwrap();
+        let server = serve::start(&flags, config, catalog).await.unwrap();
+        Danmu { server, folder }
+    }
+
+    pub fn public(&self) -> SocketAddr {
+        self.server.public
+    }
+
+    pub async fn join(&self, room: &str) -> Viewer {
+        let mut viewer = self.connect(&format!("/rooms/{room}/ws?room={room}"), &[]).await.unwrap();
+        let joined = viewer.event().await;
+        assert!(matches!(joined, Event::Joined(_)), "{joined:?}");
+        viewer
+    }
+
+    pub async fn join_as(&self, room: &str, user: &str, role: &str) -> Viewer {
+        let token = token(user, role, 600);
+        let protocols = ["danmu.v1.json".to_owned(), format!("token.{token}")];
+        let mut viewer = self.connect(&format!("/rooms/{room}/ws"), &protocols).await.unwrap();
+        let joined = viewer.event().await;
+        assert!(matches!(joined, Event::Joined(_)), "{joined:?}");
+        viewer
+    }
+
+    pub async fn connect(&self, path: &str, protocols: &[String]) -> Result<Viewer, tungstenite::Error> {
+        let mut request = format!("ws://{}{path}", self.public()).into_client_request()?;
+        if !protocols.is_empty() {
+            request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.join(", ").parse().unwrap());
+        }
+        let (socket, response) = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request))
+            .await
+            .expect("the handshake takes too long")?;
+        let protocol =
+            response.headers().get("Sec-WebSocket-Protocol").map(|p| p.to_str().unwrap().to_owned());
+        Ok(Viewer { socket, protocol, waiting: Vec::new() })
+    }
+
+    /// A request to the admin port; answers the status and the body.
+    pub async fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.admin_with(ADMIN_TOKEN, method, path, body).await
+    }
+
+    pub async fn admin_with(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+        http(self.server.admin, &format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+        .await
+    }
+}
+
+/// Sends raw bytes and reads until the server closes.
+pub async fn http(address: SocketAddr, request: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("no answer").unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+    (status, body)
+}
+
+pub fn token(user: &str, role: &str, seconds: u64) -> String {
+    let claims = danmu_server::edge::token::Claims {
+        sub: user.to_owned(),
+        name: Some(user.to_uppercase()),
+        role: serde_json::from_value(role.into()).unwrap(),
+        rooms: None,
+        exp: danmu_server::edge::session::unix_now() + seconds,
+    };
+    danmu_server::edge::token::mint(SECRET.as_bytes(), &claims).unwrap()
+}
+
+pub struct Viewer {
+    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub protocol: Option<String>,
+    waiting: Vec<Event>,
+}
+
+impl Viewer {
+    pub async fn send(&mut self, text: impl Into<String>) {
+        self.socket.send(Message::text(text.into())).await.unwrap();
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        self.send(serde_json::json!({"op": "say", "text": text, "ref": text}).to_string()).await;
+    }
+
+    /// The next event, whatever it is.
+    pub async fn event(&mut self) -> Event {
+        while self.waiting.is_empty() {
+            match self.message().await {
+                Message::Text(text) => self.waiting = serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("not an event: {other:?}"),
+            }
+        }
+        self.waiting.remove(0)
+    }
+
+    /// The next event that fits; others are passed over.
+    pub async fn find(&mut self, fits: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.event().await;
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    pub async fn hears(&mut self, text: &str) -> danmu_wire::Chat {
+        match self.find(|e| matches!(e, Event::Chat(c) if c.text == text)).await {
+            Event::Chat(chat) => chat,
+            _ => unreachable!(),
+        }
+    }
+
+    pub async fn refusal(&mut self) -> danmu_wire::Refused {
+        match self.find(|e| matches!(e, Event::Refused(_))).await {
+            Event::Refused(refused) => refused,
+            _ => unreachable!(),
+        }
+    }
+
+    /// The code the server closes with.
+    pub async fn close_code(&mut self) -> u16 {
+        loop {
+            if let Message::Close(frame) = self.message().await {
+                return frame.map_or(1005, |frame| frame.code.into());
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Message {
+        tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing comes").expect("closed").unwrap()
+    }
+}
