@@ -338,9 +338,7 @@ impl State {
         let exempt = is_exempt(speaker.role);
         match speaker.user {
             None if !exempt => take_anonymous(policy, connection, now)?,
-            _ => connection
-                .take(CONNECTION_RATE, now)
-                .map_err(Refusal::wait(RefusalCode::ConnectionRate))?,
+            _ => connection.take(CONNECTION_RATE, now).map_err(Refusal::wait(RefusalCode::ConnectionRate))?,
         }
         if exempt {
             return Ok(());

@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn width_accents_and_invisible_characters_hide_nothing() {
         let words = Words::compile(&["spoiler"]);
-        for text in ["ＳＰＯＩＬＥＲ", "spóilér", "spo\u{200b}iler", "s\u{301}poiler", "𝓼poiler"] {
+        for text in ["ＳＰＯＩＬＥＲ", "spóilér", "spo\u{200b}iler", "s\u{301}poiler", "𝓼poiler"]
+        {
             assert!(words.found_in(text), "{text}");
         }
     }
