@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -113,7 +113,7 @@ pub(super) fn canonical(network: IpNet) -> IpNet {
     let network = network.trunc();
     if let (IpNet::V6(mapped), IpAddr::V4(address)) = (network, network.addr().to_canonical())
         && let Some(length) = mapped.prefix_len().checked_sub(96)
-        && let Ok(network) = Ipv4Net::new(Ipv4Addr::from(address), length)
+        && let Ok(network) = Ipv4Net::new(address, length)
     {
         return IpNet::V4(network);
     }
