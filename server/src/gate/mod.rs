@@ -25,7 +25,7 @@ pub use words::Words;
 
 use moderation::{Entries, canonical};
 
-/// Keys of each rate limit a room remembers (about 2 MB at most).
+/// Keys of each rate limit a room remembers: some 5 MB at most with user names of 20 bytes.
 const MAX_KEYS: usize = 65_536;
 /// What one connection may write, whoever is on it.
 const CONNECTION_RATE: Rate = Rate { limit: 20, period: Duration::from_secs(5) };
