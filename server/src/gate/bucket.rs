@@ -17,7 +17,7 @@ pub struct Rate {
 /// One key's state. A default bucket is full: the whole burst is free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// When the bucket is full again ("theoretical arrival time"), in microseconds since [`since_epoch`]'s epoch.
+    /// When the bucket is full again ("theoretical arrival time"), in microseconds since the process's epoch.
     full_at: u64,
 }
 

@@ -3,10 +3,10 @@
 //! A [`Policy`] is what a room's manifest says, compiled; a [`Gate`] is what happened in the room so far.
 //! Nothing here reads a clock or does I/O.
 
-mod bucket;
+pub mod bucket;
 mod moderation;
 mod sample;
-mod text;
+pub mod text;
 mod words;
 
 use std::collections::HashSet;
@@ -25,7 +25,7 @@ pub use words::Words;
 
 use moderation::{Entries, canonical};
 
-/// Keys of each rate limit a room remembers (about 2 MB at most).
+/// Keys of each rate limit a room remembers: some 5 MB at most with user names of 20 bytes.
 const MAX_KEYS: usize = 65_536;
 /// What one connection may write, whoever is on it.
 const CONNECTION_RATE: Rate = Rate { limit: 20, period: Duration::from_secs(5) };
@@ -101,7 +101,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Compiles the lists; takes milliseconds, so do it once for each manifest.
+    /// Compiles the lists; the first time takes tens of milliseconds, so do it off the rooms' threads, once for each manifest.
     pub fn compile(rules: Rules) -> Policy {
         Self {
             banned_users: rules.banned_users.iter().cloned().collect(),
@@ -338,9 +338,7 @@ impl State {
         let exempt = is_exempt(speaker.role);
         match speaker.user {
             None if !exempt => take_anonymous(policy, connection, now)?,
-            _ => connection
-                .take(CONNECTION_RATE, now)
-                .map_err(Refusal::wait(RefusalCode::ConnectionRate))?,
+            _ => connection.take(CONNECTION_RATE, now).map_err(Refusal::wait(RefusalCode::ConnectionRate))?,
         }
         if exempt {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -13,7 +13,9 @@ pub const MAX_ENTRIES: usize = 10_000;
 
 /// A list holds [`MAX_ENTRIES`] entries that are still in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the list is full ({MAX_ENTRIES} entries): lift some first, or put lasting ones into the room's manifest")]
+#[error(
+    "the list is full ({MAX_ENTRIES} entries): lift some first, or put lasting ones into the room's manifest"
+)]
 pub struct Full;
 
 /// An entry of a list and how long it stays; no time is until lifted.
@@ -65,7 +67,12 @@ fn in_force(until: Option<Instant>, now: Option<Instant>) -> bool {
 
 impl<K: Eq + Hash + Ord + Clone> Entries<K> {
     /// Adds or replaces; what ended before `latest` makes room when the list is full.
-    pub(super) fn set(&mut self, key: K, until: Option<Instant>, latest: Option<Instant>) -> Result<(), Full> {
+    pub(super) fn set(
+        &mut self,
+        key: K,
+        until: Option<Instant>,
+        latest: Option<Instant>,
+    ) -> Result<(), Full> {
         if self.0.len() >= MAX_ENTRIES && !self.0.contains_key(&key) {
             self.0.retain(|_, until| in_force(*until, latest));
             if self.0.len() >= MAX_ENTRIES {
@@ -120,7 +127,7 @@ pub(super) fn canonical(network: IpNet) -> IpNet {
     let network = network.trunc();
     if let (IpNet::V6(mapped), IpAddr::V4(address)) = (network, network.addr().to_canonical())
         && let Some(length) = mapped.prefix_len().checked_sub(96)
-        && let Ok(network) = Ipv4Net::new(Ipv4Addr::from(address), length)
+        && let Ok(network) = Ipv4Net::new(address, length)
     {
         return IpNet::V4(network);
     }

@@ -91,7 +91,8 @@ impl Sampler {
         let age = self.turned.map_or(Duration::ZERO, |turned| now.saturating_duration_since(turned));
         let seconds = (WINDOW + age).as_secs_f64();
         let budget = (f64::from(cap) * seconds) as u64;
-        let demands = self.senders.values().map(|state| u64::from(state.offered) + u64::from(state.offered_before));
+        let demands =
+            self.senders.values().map(|state| u64::from(state.offered) + u64::from(state.offered_before));
         self.share = water_level(demands, budget).map(|level| ((level as f64 / seconds) as u32).max(1));
     }
 }

@@ -21,6 +21,10 @@ pub struct Words {
 impl Words {
     /// Compiles the list; words of which nothing is left when folded are ignored.
     pub fn compile<S: AsRef<str>>(words: &[S]) -> Self {
+        // Now, and not while the first message that needs the table waits.
+        if !words.is_empty() {
+            LazyLock::force(&SIMPLIFIED);
+        }
         let folded = words.iter().map(|word| Folded::new(word.as_ref().trim()).text);
         let folded: Vec<String> = folded.filter(|word| !word.is_empty()).collect();
         // Building fails only past 2^31 states: gigabytes of words, which no manifest can carry.
@@ -116,19 +120,21 @@ fn is_stripped(c: char) -> bool {
             | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
+/// Traditional characters that have a simplified form, with it.
+static SIMPLIFIED: LazyLock<HashMap<char, char>> = LazyLock::new(|| {
+    // The dictionary is compiled into the crate; without it the lists still match what they spell.
+    let Ok(converter) = OpenCC::from_config(BuiltinConfig::T2s) else { return HashMap::new() };
+    let ideographs = ('\u{3400}'..='\u{9fff}').chain('\u{20000}'..='\u{2ffff}');
+    let pairs = ideographs.filter_map(|c| {
+        let simple = converter.convert(c.encode_utf8(&mut [0; 4])).chars().next()?;
+        (simple != c).then_some((c, simple))
+    });
+    pairs.collect()
+});
+
 /// The simplified form of a traditional character. One by one, not by phrases: that keeps the way back
 /// to the raw text exact, and both sides of the comparison are folded alike.
 fn simplified(c: char) -> char {
-    static SIMPLIFIED: LazyLock<HashMap<char, char>> = LazyLock::new(|| {
-        // The dictionary is compiled into the crate; without it the lists still match what they spell.
-        let Ok(converter) = OpenCC::from_config(BuiltinConfig::T2s) else { return HashMap::new() };
-        let ideographs = ('\u{3400}'..='\u{9fff}').chain('\u{20000}'..='\u{2ffff}');
-        let pairs = ideographs.filter_map(|c| {
-            let simple = converter.convert(c.encode_utf8(&mut [0; 4])).chars().next()?;
-            (simple != c).then_some((c, simple))
-        });
-        pairs.collect()
-    });
     if c < '\u{3400}' { c } else { SIMPLIFIED.get(&c).copied().unwrap_or(c) }
 }
 
@@ -156,7 +162,8 @@ mod tests {
     #[test]
     fn width_accents_and_invisible_characters_hide_nothing() {
         let words = Words::compile(&["spoiler"]);
-        for text in ["ＳＰＯＩＬＥＲ", "spóilér", "spo\u{200b}iler", "s\u{301}poiler", "𝓼poiler"] {
+        for text in ["ＳＰＯＩＬＥＲ", "spóilér", "spo\u{200b}iler", "s\u{301}poiler", "𝓼poiler"]
+        {
             assert!(words.found_in(text), "{text}");
         }
     }
@@ -184,7 +191,7 @@ mod tests {
         fn a_masked_text_has_none_of_the_words_and_no_more_characters(text in "[aà 笨蛋ＡbB\u{301}]{0,20}") {
             let words = Words::compile(&["a", "笨", "ab"]);
             let masked = words.mask(&text);
-            prop_assert!(!words.found_in(&masked) || masked.contains('*'));
+            prop_assert!(!words.found_in(&masked));
             prop_assert!(masked.chars().count() <= text.chars().count());
             if !words.found_in(&text) { prop_assert_eq!(masked, text); }
         }
