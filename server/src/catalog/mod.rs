@@ -84,7 +84,10 @@ impl Catalog {
         self.faults != last.faults
             || !same(&self.unlisted, &last.unlisted)
             || self.rooms.len() != last.rooms.len()
-            || self.rooms.iter().any(|(id, policy)| !last.rooms.get(id).is_some_and(|p| Arc::ptr_eq(p, policy)))
+            || self
+                .rooms
+                .iter()
+                .any(|(id, policy)| !last.rooms.get(id).is_some_and(|p| Arc::ptr_eq(p, policy)))
     }
 }
 
