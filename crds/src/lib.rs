@@ -1,1 +1,13 @@
-//! The API types.
+//! The API types of `danmu.live/v1alpha1`: what a room and a fleet may ask for, how the two make up a
+//! room's policy, and how a file of manifests is read. No I/O and no clock.
+
+mod fleet;
+mod manifest;
+mod policy;
+mod room;
+mod schema;
+
+pub use fleet::{DanmuFleet, DanmuFleetSpec, Defaults, ServerSettings, UnlistedRooms};
+pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_room_id, parse_manifests};
+pub use policy::{RoomPolicy, policy};
+pub use room::{Anonymous, DanmuRoom, DanmuRoomSpec, Limits, Moderation, PerViewer, Words};

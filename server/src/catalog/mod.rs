@@ -1,1 +1,95 @@
 //! Where a room's policy comes from: a folder of DanmuRoom manifests, followed live.
+
+mod folder;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use danmu_crds::RoomPolicy;
+use tokio::sync::watch;
+
+use folder::Folder;
+
+/// How long after an edit, at most, the folder is looked at again.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The rooms of a folder of manifests, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// The policy of each listed room. A room that did not change keeps its `Arc` from one catalog to the next.
+    pub rooms: HashMap<String, Arc<RoomPolicy>>,
+    /// The policy of a room that is not listed; `None` refuses such rooms.
+    pub unlisted: Option<Arc<RoomPolicy>>,
+    /// What is wrong in the folder now, each as `file: field: what is wrong and what to do`.
+    pub faults: Vec<String>,
+}
+
+/// Reads the `.yaml` and `.yml` files of `dir`. It blocks: meant for the start of the process.
+///
+/// # Errors
+/// Everything that is wrong in the folder, at once.
+pub fn load(dir: &Path) -> Result<Catalog, Vec<String>> {
+    let catalog = Folder::default().scan(dir, &Catalog::default());
+    if catalog.faults.is_empty() { Ok(catalog) } else { Err(catalog.faults) }
+}
+
+/// Sends a new catalog after each change in `dir`, until every receiver is gone. `first` is what [`load`]
+/// returned.
+///
+/// An edit with faults changes no room: a file that cannot be read keeps what it last held, and files
+/// that contradict each other keep the whole last catalog. Each new fault is logged once.
+///
+/// The folder is polled every 500 ms rather than watched. A ConfigMap is updated by swapping a symlink,
+/// which removes the very files a watch stands on, and network file systems report no changes made
+/// elsewhere; a poll costs one `stat` a file, and only changed files are read.
+pub async fn follow(dir: PathBuf, first: Catalog, sender: watch::Sender<Arc<Catalog>>) {
+    let mut last = Arc::new(first);
+    let mut folder = Folder::default();
+    loop {
+        let (scanned, previous, place) = (folder, Arc::clone(&last), dir.clone());
+        let scan = tokio::task::spawn_blocking(move || {
+            let mut folder = scanned;
+            let next = folder.scan(&place, &previous);
+            (folder, next)
+        });
+        let Ok((scanned, next)) = scan.await else {
+            tracing::error!("the manifests are no longer followed: reading them failed");
+            return;
+        };
+        folder = scanned;
+        for fault in next.faults.iter().filter(|fault| !last.faults.contains(fault)) {
+            tracing::warn!(%fault, "a manifest has a fault; what was there before stays in force");
+        }
+        if next.differs(&last) {
+            last = Arc::new(next);
+            sender.send_replace(Arc::clone(&last));
+        }
+        tokio::select! {
+            () = sender.closed() => return,
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+impl Catalog {
+    /// Whether anything changed; an unchanged policy is the same `Arc`, so no policy is compared.
+    fn differs(&self, last: &Self) -> bool {
+        let same = |a: &Option<Arc<RoomPolicy>>, b: &Option<Arc<RoomPolicy>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        self.faults != last.faults
+            || !same(&self.unlisted, &last.unlisted)
+            || self.rooms.len() != last.rooms.len()
+            || self
+                .rooms
+                .iter()
+                .any(|(id, policy)| !last.rooms.get(id).is_some_and(|p| Arc::ptr_eq(p, policy)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

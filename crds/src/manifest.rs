@@ -1,0 +1,138 @@
+//! Reads a file of manifests, and tells everything that is wrong with it at once.
+
+use std::sync::LazyLock;
+
+use ipnet::IpNet;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::schema::{check, clipped};
+use crate::{DanmuFleet, DanmuRoom};
+
+/// The largest file of manifests, in bytes: what a ConfigMap holds.
+pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+
+/// More faults than anyone reads at once; the rest of a broken file is not told.
+const MAX_FAULTS: usize = 50;
+
+/// One document of a file of manifests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Manifest {
+    /// A room.
+    Room(DanmuRoom),
+    /// A fleet.
+    Fleet(DanmuFleet),
+}
+
+/// Whether `name` may name a room or a fleet: 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end.
+pub fn is_room_id(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// The manifests in `yaml`, which may hold several documents; `file` only names it in the faults.
+///
+/// # Errors
+/// Every fault of the file (the first 50), each as `file: field: what is wrong and what to do`. The field
+/// starts with `document N` where the file has several documents.
+pub fn parse_manifests(file: &str, yaml: &str) -> Result<Vec<Manifest>, Vec<String>> {
+    if yaml.len() > MAX_MANIFEST_BYTES {
+        return Err(vec![format!(
+            "{file}: the whole file: has {} bytes; split it into files of at most {MAX_MANIFEST_BYTES}",
+            yaml.len()
+        )]);
+    }
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).map_err(|error| {
+        let reason = error.without_snippet().to_string();
+        vec![format!("{file}: the whole file: is not valid YAML ({}); correct it", reason.replace('\n', " "))]
+    })?;
+    let several = documents.len() > 1;
+    let mut manifests = Vec::with_capacity(documents.len());
+    let mut faults = Vec::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        let place = if several { format!("{file}: document {}: ", index + 1) } else { format!("{file}: ") };
+        match manifest(document) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(found) => faults.extend(found.into_iter().map(|fault| format!("{place}{fault}"))),
+        }
+    }
+    faults.truncate(MAX_FAULTS);
+    if faults.is_empty() { Ok(manifests) } else { Err(faults) }
+}
+
+const API_VERSION: &str = "danmu.live/v1alpha1";
+
+static ROOM_SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| spec_schema::<DanmuRoom>());
+static FLEET_SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| spec_schema::<DanmuFleet>());
+
+/// The schema of `.spec`, as the API server has it.
+fn spec_schema<K: CustomResourceExt>() -> Option<JSONSchemaProps> {
+    let version = K::crd().spec.versions.into_iter().next()?;
+    version.schema?.open_api_v3_schema?.properties?.remove("spec")
+}
+
+fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
+    let Value::Object(fields) = &document else {
+        return Err(vec!["the document: is not a manifest; start it with apiVersion and kind".to_owned()]);
+    };
+    let mut faults = Vec::new();
+    if fields.get("apiVersion").and_then(Value::as_str) != Some(API_VERSION) {
+        faults.push(format!("apiVersion: is not known; write {API_VERSION}"));
+    }
+    for unknown in fields
+        .keys()
+        .filter(|name| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status"))
+    {
+        faults.push(format!("{}: is no field; remove it", clipped(unknown)));
+    }
+    if !document.pointer("/metadata/name").and_then(Value::as_str).is_some_and(is_room_id) {
+        faults.push("metadata.name: is missing or not allowed; write 1 to 63 of a-z, 0-9 and -, with no - at either end".to_owned());
+    }
+    let (room, schema) = match fields.get("kind").and_then(Value::as_str) {
+        Some("DanmuRoom") => (true, &ROOM_SCHEMA),
+        Some("DanmuFleet") => (false, &FLEET_SCHEMA),
+        _ => {
+            faults.push("kind: is not known; write DanmuRoom or DanmuFleet".to_owned());
+            return Err(faults);
+        }
+    };
+    match (fields.get("spec"), schema.as_ref()) {
+        (Some(spec), Some(schema)) => check(schema, spec, "spec", &mut faults),
+        _ => faults.push("spec: is missing; add it, `spec: {}` takes every default".to_owned()),
+    }
+    for list in [
+        "spec.moderation.bannedNetworks",
+        "spec.defaults.moderation.bannedNetworks",
+        "spec.server.trustedProxies",
+    ] {
+        networks(&document, list, &mut faults);
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let read = if room {
+        serde_json::from_value(document).map(Manifest::Room)
+    } else {
+        serde_json::from_value(document).map(Manifest::Fleet)
+    };
+    read.map_err(|error| vec![format!("the document: cannot be read ({error}); correct it")])
+}
+
+fn networks(document: &Value, list: &str, faults: &mut Vec<String>) {
+    let pointer = format!("/{}", list.replace('.', "/"));
+    let entries = document.pointer(&pointer).and_then(Value::as_array);
+    for (index, entry) in entries.into_iter().flatten().enumerate() {
+        if let Some(text) = entry.as_str().filter(|text| text.parse::<IpNet>().is_err()) {
+            faults.push(format!(
+                "{list}[{index}]: {:?} is not a network; write one such as 203.0.113.0/24, or /32 for one address",
+                clipped(text)
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
