@@ -1,0 +1,299 @@
+//! What was counted: by each thread, then merged.
+
+use std::collections::BTreeMap;
+
+use danmu_wire::{Lane, RefusalCode};
+
+use crate::{
+    account::{Account, Sight},
+    latencies::Latencies,
+    payload::Seen,
+};
+
+/// How often each reason was met.
+pub(crate) type Reasons = BTreeMap<String, u64>;
+
+/// All that was counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// Viewers that got `joined`.
+    pub(crate) joined: u64,
+    /// Viewers that never got so far, by reason.
+    pub(crate) failed: Reasons,
+    /// Viewers that were cut later, by reason; they are in no account of losses.
+    pub(crate) departed: Reasons,
+    /// The same for viewers that did not read, which a server may cut.
+    pub(crate) departed_slow: Reasons,
+    /// Viewers that were asked by `move` to go elsewhere.
+    pub(crate) moves: u64,
+    /// From connect(2) to `joined`.
+    pub(crate) connect: Latencies,
+    /// When the first connect(2) was called, on the machine's monotonic clock; 0 is never.
+    pub(crate) first_connect_ns: u64,
+    /// When the last viewer joined, on the machine's monotonic clock.
+    pub(crate) last_joined_ns: u64,
+
+    /// Messages written to a socket.
+    pub(crate) sent: u64,
+    /// Messages due that could not be: the speaker was not connected, or its socket was full.
+    pub(crate) unsent: u64,
+    /// Messages the server took and showed.
+    pub(crate) shown: u64,
+    /// Messages the server took and left out of the room's sample.
+    pub(crate) sampled: u64,
+    /// Messages the server did not take, by code.
+    pub(crate) refused: Reasons,
+    /// From sending to `ack`.
+    pub(crate) ack: Latencies,
+    /// How late messages were sent: this tool's own doing.
+    pub(crate) lateness: Latencies,
+
+    /// Deliveries, duplicates left out.
+    pub(crate) received: u64,
+    /// Deliveries that had been made before.
+    pub(crate) duplicates: u64,
+    /// Deliveries too far out of order to know whether they are duplicates.
+    pub(crate) unjudged: u64,
+    /// Deliveries of messages of somebody else.
+    pub(crate) foreign: u64,
+    /// From sending to delivery.
+    pub(crate) delivery: Latencies,
+    /// Deliveries due: messages shown times viewers that were there from first to last.
+    pub(crate) expected: u64,
+    /// Deliveries due that neither came nor were told as lost.
+    pub(crate) lost: u64,
+    /// Deliveries to a viewer beyond the messages the server said it showed.
+    pub(crate) surplus: u64,
+    /// Chats told as lost, over all viewers.
+    pub(crate) told: u64,
+    /// Viewers that were told of a gap without a number; nothing more is lost to them.
+    pub(crate) open_gaps: u64,
+    /// Sum of `stats.sampled` as the first viewer saw it.
+    pub(crate) stats_sampled: u64,
+
+    /// The priority lane.
+    pub(crate) priority: PriorityTally,
+
+    /// WebSocket frames read.
+    pub(crate) frames: u64,
+    /// Bytes read.
+    pub(crate) bytes: u64,
+    /// Calls of read(2) that gave bytes.
+    pub(crate) reads: u64,
+    /// CPU share of the busiest thread while messages were sent; 1.0 is one whole core.
+    pub(crate) busiest_thread: f64,
+    /// The first thing that went wrong, whole.
+    pub(crate) first_fault: Option<String>,
+    /// When something was last delivered or answered.
+    pub(crate) last_event_ns: u64,
+}
+
+/// What was counted on the priority lane.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PriorityTally {
+    /// Deliveries of the run's messages.
+    pub(crate) received: u64,
+    /// Events whose offset had been seen.
+    pub(crate) duplicates: u64,
+    /// Offsets passed over, told or not.
+    pub(crate) missing_offsets: u64,
+    /// Events up to the lane's highest offset that neither came nor were told as lost.
+    pub(crate) lost: u64,
+    /// Events told as lost.
+    pub(crate) told: u64,
+    /// From publishing to delivery.
+    pub(crate) delivery: Latencies,
+}
+
+impl Tally {
+    /// Notes what one frame told a viewer at `now_ns`; `first_viewer` speaks for the room's stats.
+    pub(crate) fn note(&mut self, account: &mut Account, seen: &[Seen], now_ns: u64, first_viewer: bool) {
+        for one in seen {
+            match *one {
+                Seen::Chat { number, times, sent_ns } => match account.note(number, times) {
+                    Sight::Again => self.duplicates += u64::from(times),
+                    sight => {
+                        self.received += u64::from(times);
+                        self.unjudged += u64::from(sight == Sight::Unknown);
+                        self.delivery.record_ns(now_ns.saturating_sub(sent_ns));
+                    }
+                },
+                Seen::Foreign => self.foreign += 1,
+                Seen::Priority { offset, sent_ns } => self.note_priority(account, offset, sent_ns, now_ns),
+                Seen::Stats { sampled } => {
+                    self.stats_sampled += if first_viewer { sampled } else { 0 };
+                    continue; // Comes also in a room where nothing happens any more.
+                }
+                Seen::Joined { offset } => account.priority.join(offset),
+                Seen::Ack { sent_ns, shown } => {
+                    *(if shown { &mut self.shown } else { &mut self.sampled }) += 1;
+                    if let Some(sent_ns) = sent_ns {
+                        self.ack.record_ns(now_ns.saturating_sub(sent_ns));
+                    }
+                }
+                Seen::Refused(code) => self.refuse(code),
+                Seen::Gap { lane: Lane::Chat, dropped } => {
+                    account.told += dropped.unwrap_or(0);
+                    account.open_gap |= dropped.is_none();
+                }
+                Seen::Gap { lane: Lane::Priority, dropped } => {
+                    account.priority.told += dropped.unwrap_or(0);
+                    account.priority.open_gap |= dropped.is_none();
+                }
+                Seen::Move => self.moves += 1,
+            }
+            self.last_event_ns = now_ns;
+        }
+    }
+
+    fn note_priority(&mut self, account: &mut Account, offset: u64, sent_ns: Option<u64>, now_ns: u64) {
+        match (account.priority.note(offset, sent_ns.is_some()), sent_ns) {
+            (Sight::Again, _) => self.priority.duplicates += 1,
+            (_, Some(sent_ns)) => {
+                self.priority.received += 1;
+                self.priority.delivery.record_ns(now_ns.saturating_sub(sent_ns));
+            }
+            (_, None) => {}
+        }
+    }
+
+    fn refuse(&mut self, code: RefusalCode) {
+        count(&mut self.refused, code.code());
+    }
+
+    /// Closes the accounts of the viewers that were there from before the talk to the end, against
+    /// the messages the server said it showed and the highest offset that any of them saw.
+    pub(crate) fn close(&mut self, accounts: &[Account]) {
+        let highest = accounts.iter().map(|account| account.priority.offset).max().unwrap_or(0);
+        for account in accounts {
+            let accounted = account.received + account.told;
+            self.expected += self.shown;
+            self.lost += if account.open_gap { 0 } else { self.shown.saturating_sub(accounted) };
+            self.surplus += accounted.saturating_sub(self.shown);
+            self.told += account.told;
+            self.open_gaps += u64::from(account.open_gap);
+            let lane = &account.priority;
+            self.priority.told += lane.told;
+            self.priority.missing_offsets += lane.missing;
+            self.priority.lost += lane.lost(highest);
+        }
+    }
+
+    /// Adds all that another thread counted.
+    pub(crate) fn merge(&mut self, other: &Tally) {
+        self.joined += other.joined;
+        merge(&mut self.failed, &other.failed);
+        merge(&mut self.departed, &other.departed);
+        merge(&mut self.departed_slow, &other.departed_slow);
+        self.moves += other.moves;
+        self.connect.merge(&other.connect);
+        let starts = [self.first_connect_ns, other.first_connect_ns];
+        self.first_connect_ns = starts.into_iter().filter(|start| *start != 0).min().unwrap_or(0);
+        self.last_joined_ns = self.last_joined_ns.max(other.last_joined_ns);
+        self.sent += other.sent;
+        self.unsent += other.unsent;
+        self.shown += other.shown;
+        self.sampled += other.sampled;
+        merge(&mut self.refused, &other.refused);
+        self.ack.merge(&other.ack);
+        self.lateness.merge(&other.lateness);
+        self.received += other.received;
+        self.duplicates += other.duplicates;
+        self.unjudged += other.unjudged;
+        self.foreign += other.foreign;
+        self.delivery.merge(&other.delivery);
+        self.stats_sampled += other.stats_sampled;
+        self.priority.merge(&other.priority);
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.reads += other.reads;
+        self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+        self.first_fault = self.first_fault.take().or_else(|| other.first_fault.clone());
+    }
+}
+
+impl PriorityTally {
+    fn merge(&mut self, other: &PriorityTally) {
+        self.received += other.received;
+        self.duplicates += other.duplicates;
+        self.delivery.merge(&other.delivery);
+    }
+}
+
+/// Counts one more of `reason`.
+pub(crate) fn count(reasons: &mut Reasons, reason: &str) {
+    match reasons.get_mut(reason) {
+        Some(times) => *times += 1,
+        None => {
+            reasons.insert(reason.to_owned(), 1);
+        }
+    }
+}
+
+fn merge(into: &mut Reasons, from: &Reasons) {
+    for (reason, times) in from {
+        *into.entry(reason.clone()).or_default() += times;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAT: Seen = Seen::Chat { number: 1, times: 1, sent_ns: 1_000_000 };
+
+    #[test]
+    fn a_delivery_counts_once_and_its_time_is_kept() {
+        let (mut tally, mut account) = (Tally::default(), Account::default());
+        tally.note(&mut account, &[CHAT], 3_000_000, false);
+        tally.note(&mut account, &[CHAT], 9_000_000, false);
+        assert_eq!((tally.received, tally.duplicates, tally.delivery.count()), (1, 1, 1));
+        assert!((tally.delivery.milliseconds_at(50.0) - 2.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_told_gap_is_accounted_for_and_a_silent_loss_is_not() {
+        let mut tally = Tally::default();
+        let (mut told, mut silent, mut open) = (Account::default(), Account::default(), Account::default());
+        let gap = |dropped| Seen::Gap { lane: Lane::Chat, dropped };
+        tally.note(&mut told, &[CHAT, gap(Some(2))], 5, false);
+        tally.note(&mut silent, &[CHAT], 5, false);
+        tally.note(&mut open, &[gap(None)], 5, false);
+        tally.shown = 3;
+        tally.close(&[told, silent, open]);
+        assert_eq!((tally.expected, tally.lost, tally.told, tally.open_gaps), (9, 2, 2, 1));
+    }
+
+    #[test]
+    fn answers_are_counted_by_kind() {
+        let (mut tally, mut account) = (Tally::default(), Account::default());
+        let ack = |shown| Seen::Ack { sent_ns: Some(1000), shown };
+        let seen = [ack(true), ack(true), ack(false), Seen::Refused(RefusalCode::SlowMode)];
+        tally.note(&mut account, &seen, 2000, false);
+        assert_eq!((tally.shown, tally.sampled, tally.ack.count()), (2, 1, 3));
+        assert_eq!(tally.refused, Reasons::from([("slow_mode".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn merging_two_threads_loses_nothing() {
+        let (mut tally, mut account) = (Tally::default(), Account::default());
+        let seen = [CHAT, Seen::Priority { offset: 1, sent_ns: Some(5) }, Seen::Refused(RefusalCode::Busy)];
+        tally.note(&mut account, &seen, 5, true);
+        tally.joined = 1;
+        count(&mut tally.failed, "HTTP 503");
+        let mut twice = tally.clone();
+        twice.merge(&tally);
+        assert_eq!((twice.joined, twice.received, twice.delivery.count()), (2, 2, 2));
+        assert_eq!((twice.failed["HTTP 503"], twice.refused["busy"], twice.priority.received), (2, 2, 2));
+    }
+
+    #[test]
+    fn a_viewer_whose_priority_lane_ends_early_has_lost_the_rest() {
+        let (mut tally, mut whole, mut short) = (Tally::default(), Account::default(), Account::default());
+        let event = |offset| Seen::Priority { offset, sent_ns: None };
+        tally.note(&mut whole, &[event(1), event(2)], 5, false);
+        tally.note(&mut short, &[event(1)], 5, false);
+        tally.close(&[whole, short]);
+        assert_eq!(tally.priority.lost, 1);
+    }
+}
