@@ -1,6 +1,11 @@
 //! Tasks of the repository: `cargo xtask --help` tells them.
 
+mod commands;
 mod crds;
+mod page;
+mod server;
+mod test;
+mod up;
 
 use std::process::ExitCode;
 
@@ -15,6 +20,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Build everything and run the server on examples/, with a bot that chats.
+    Up {
+        /// The page's port.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Format, lints, docs, unit, property and integration tests, the page in a browser, licences.
+    Test,
     /// Write the CustomResourceDefinitions in crds/ from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
@@ -25,7 +38,9 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Crds { check } => crds::run(crds::folder(), check),
+        Task::Up { port } => up::run(port),
+        Task::Test => test::run(),
+        Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

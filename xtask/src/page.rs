@@ -1,0 +1,70 @@
+//! The viewer page: its npm build, its tests, and the test in a real browser.
+
+use std::process::Command;
+
+use crate::{
+    commands::{cargo, exists, program, root, step},
+    server::Server,
+};
+
+const FOLDER: &str = "server/web";
+
+/// Whether npm is there.
+pub(crate) fn has_npm() -> bool {
+    exists("npm")
+}
+
+/// Installs the pinned packages and builds the page into `server/web/dist`.
+pub(crate) fn build() -> Result<(), String> {
+    step("page packages", program("npm", &["ci", "--no-audit", "--no-fund"], FOLDER))?;
+    step("page build", program("npm", &["run", "build"], FOLDER))
+}
+
+/// Types and unit tests.
+pub(crate) fn test() -> Result<(), String> {
+    step("page types", program("npm", &["run", "check"], FOLDER))?;
+    step("page tests", program("npm", &["test"], FOLDER))
+}
+
+/// Two pages in headless Chromium against a real server.
+pub(crate) fn test_in_browser() -> Result<(), String> {
+    let chromium = chromium()?;
+    step("server build", cargo(&["build", "--package", "danmu-server"]))?;
+    let server = Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET])?;
+    let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];
+    let screenshots = root().join("target/screenshots");
+    let mut test = program("node", &["e2e/page.mjs"], FOLDER);
+    test.env("CHROMIUM", chromium)
+        .args(["--base", &server.public, "--admin", &server.admin, "--admin-token", TOKEN])
+        .args(["--token-a", &tokens[0], "--token-b", &tokens[1]])
+        .arg("--screenshots")
+        .arg(screenshots);
+    let tested = step("page in Chromium", test);
+    server.stop()?;
+    tested
+}
+
+const TOKEN: &str = "admin token of the page test";
+const SECRET: &str = "token secret of the page test, 32 bytes and more";
+
+/// Chromium from `CHROMIUM`, the path, or Debian's package.
+fn chromium() -> Result<String, String> {
+    let named = std::env::var("CHROMIUM").ok();
+    if let Some(found) =
+        named.into_iter().chain(["chromium".into(), "chromium-browser".into()]).find(|name| exists(name))
+    {
+        return Ok(found);
+    }
+    if exists("apt-get") {
+        step("apt-get update", apt(&["update", "-qq"]))?;
+        step("apt-get install chromium", apt(&["install", "-y", "-qq", "chromium"]))?;
+        return Ok("chromium".into());
+    }
+    Err("Chromium is missing: install it, or set CHROMIUM to its path".into())
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = program("apt-get", arguments, ".");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}

@@ -1,0 +1,88 @@
+//! A `danmu-server` as a child process.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use crate::commands::root;
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    binary: std::path::PathBuf,
+    /// `http://…` of the public port.
+    pub(crate) public: String,
+    /// `http://…` of the admin port.
+    pub(crate) admin: String,
+}
+
+impl Server {
+    /// Starts the server built with the profile on the manifests in `examples/` and waits for its
+    /// first line. Addresses default to loopback ports the system chooses.
+    pub(crate) fn start(profile: &str, arguments: &[&str]) -> Result<Server, String> {
+        let binary = target().join(profile).join("danmu-server");
+        let mut command = Command::new(&binary);
+        command.arg("--rooms").arg(root().join("examples")).args(["--drain-seconds", "1"]);
+        for (flag, address) in [("--public", "127.0.0.1:0"), ("--admin", "127.0.0.1:0")] {
+            if !arguments.contains(&flag) {
+                command.args([flag, address]);
+            }
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child =
+            command.spawn().map_err(|error| format!("{} cannot be started: {error}", binary.display()))?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            // The server prints one line once both ports answer, or ends with its faults on stderr.
+            let _ = BufReader::new(stdout).read_line(&mut line);
+        }
+        let addresses: Vec<String> = line
+            .split_whitespace()
+            .filter(|word| word.starts_with("http://"))
+            .map(|word| word.trim_end_matches(',').to_owned())
+            .collect();
+        match <[String; 2]>::try_from(addresses) {
+            Ok([public, admin]) => Ok(Server { child, binary, public, admin }),
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err("danmu-server did not start; its faults are above".into())
+            }
+        }
+    }
+
+    /// A token of a speaker.
+    pub(crate) fn token(&self, secret: &str, user: &str) -> Result<String, String> {
+        let output = Command::new(&self.binary)
+            .args(["token", "--secret", secret, "--user", user])
+            .output()
+            .map_err(|error| format!("danmu-server token: {error}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Sends SIGTERM and waits for the clean end.
+    pub(crate) fn stop(mut self) -> Result<(), String> {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> Result<(), String> {
+        let status = self.child.wait().map_err(|error| format!("danmu-server: {error}"))?;
+        if status.success() { Ok(()) } else { Err(format!("danmu-server ended with {status}")) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The folder of what cargo builds.
+fn target() -> std::path::PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
+}

@@ -1,0 +1,61 @@
+//! `cargo xtask test`: all that CI and developers check, in the order in which it fails fastest.
+
+use std::time::Instant;
+
+use crate::{
+    commands::{cargo, exists, program, root, step},
+    crds, page,
+};
+
+/// Pinned, so that a new release cannot turn CI red by itself.
+const DENY_VERSION: &str = "0.20.2";
+
+pub(crate) fn run() -> Result<(), String> {
+    let started = Instant::now();
+    step("format", cargo(&["fmt", "--all", "--check"]))?;
+    println!("==> generated CRDs");
+    crds::run(crds::folder(), true).map_err(|fault| fault.to_string())?;
+    if !page::has_npm() {
+        return Err("npm is missing: install Node.js 20.19 or newer (the page is part of the tests)".into());
+    }
+    page::build()?;
+    page::test()?;
+    step("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
+    docs.env("RUSTDOCFLAGS", "--deny warnings");
+    step("docs", docs)?;
+    step("tests", cargo(&["test", "--workspace"]))?;
+    page::test_in_browser()?;
+    deny()?;
+    println!("all is well: {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Licences, bans and sources; advisories where their database can be reached.
+fn deny() -> Result<(), String> {
+    let tools = root().join("target/tools");
+    let binary = tools.join("bin/cargo-deny");
+    if !exists(&binary) {
+        let mut install = cargo(&["install", "cargo-deny", "--locked", "--version", DENY_VERSION, "--root"]);
+        install.arg(&tools);
+        step("cargo-deny", install)?;
+    }
+    let check = |what: &[&str]| {
+        let mut command = program(&binary, &["--log-level", "error", "check"], ".");
+        command.args(what);
+        command
+    };
+    step("licences, bans, sources", check(&["licenses", "bans", "sources"]))?;
+    // The advisory database is a git repository; machines without a way to it still pass, and say so.
+    let reached =
+        program("git", &["ls-remote", "--exit-code", "https://github.com/RustSec/advisory-db", "HEAD"], ".")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .output()
+            .is_ok_and(|output| output.status.success());
+    if reached {
+        step("advisories", check(&["advisories"]))
+    } else {
+        println!("    advisories: skipped, their database cannot be reached from here");
+        Ok(())
+    }
+}
