@@ -136,7 +136,10 @@ async fn a_network_ban_closes_its_viewers_and_only_them() {
     assert_eq!(danmu.admin("POST", "/rooms/talk/bans", r#"{"network":"203.0.113.0/24"}"#).await.0, 204);
     ann.say("still here").await;
     ann.hears("still here").await;
-    assert_eq!(danmu.admin("POST", "/rooms/talk/bans", r#"{"network":"127.0.0.0/8","seconds":60}"#).await.0, 204);
+    assert_eq!(
+        danmu.admin("POST", "/rooms/talk/bans", r#"{"network":"127.0.0.0/8","seconds":60}"#).await.0,
+        204
+    );
     assert_eq!(ann.close_code().await, CloseCode::Banned.code());
 }
 
@@ -180,7 +183,11 @@ async fn an_edited_manifest_takes_effect_live_and_a_bad_edit_keeps_the_last_good
     let danmu = Danmu::start(&[]).await;
     let mut ann = danmu.join("quiet").await;
     let path = danmu.folder.join("rooms.yaml");
-    std::fs::write(&path, support::ROOMS.replace("anonymous: Watch, slowModeSeconds: 30", "anonymous: Speak")).unwrap();
+    std::fs::write(
+        &path,
+        support::ROOMS.replace("anonymous: Watch, slowModeSeconds: 30", "anonymous: Speak"),
+    )
+    .unwrap();
     let Event::Mode(mode) = ann.find(|e| matches!(e, Event::Mode(_))).await else { unreachable!() };
     assert_eq!((mode.anonymous.as_str(), mode.slow_mode_seconds), ("speak", 0));
     std::fs::write(&path, "kind: DanmuRoom\nspec: [").unwrap();

@@ -204,6 +204,10 @@ impl Viewer {
     }
 
     async fn message(&mut self) -> Message {
-        tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing comes").expect("closed").unwrap()
+        tokio::time::timeout(PATIENCE, self.socket.next())
+            .await
+            .expect("nothing comes")
+            .expect("closed")
+            .unwrap()
     }
 }
