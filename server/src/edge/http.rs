@@ -109,7 +109,8 @@ fn upgrade(
     }
     edge.admission.upgrade(now).map_err(|refused| busy(refused.why, refused.retry_after))?;
     let client = address::client(peer.ip(), headers, &edge.trusted);
-    let mut permit = take_permit(permit).ok_or_else(|| text(StatusCode::BAD_REQUEST, "one upgrade a connection"))?;
+    let mut permit =
+        take_permit(permit).ok_or_else(|| text(StatusCode::BAD_REQUEST, "one upgrade a connection"))?;
     if client != peer.ip().to_canonical() {
         permit.count_for(address::group(client)).map_err(|refused| busy(refused.why, refused.retry_after))?;
     }

@@ -132,7 +132,9 @@ async fn serve(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, permit: Per
     let service = service_fn(|request| {
         let edge = Arc::clone(&edge);
         let permit = Arc::clone(&permit);
-        async move { Ok::<_, std::convert::Infallible>(http::answer(&edge, request, peer, &permit, Instant::now())) }
+        async move {
+            Ok::<_, std::convert::Infallible>(http::answer(&edge, request, peer, &permit, Instant::now()))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -18,7 +18,11 @@ pub fn is_built() -> bool {
 }
 
 pub(super) fn index() -> Response<Full<Bytes>> {
-    if is_built() { asset("/index.html") } else { text(StatusCode::NOT_FOUND, "built without the page (no Node.js)") }
+    if is_built() {
+        asset("/index.html")
+    } else {
+        text(StatusCode::NOT_FOUND, "built without the page (no Node.js)")
+    }
 }
 
 pub(super) fn asset(path: &str) -> Response<Full<Bytes>> {

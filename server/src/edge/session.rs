@@ -8,7 +8,7 @@ use std::{
 };
 
 use danmu_wire::{
-    Ack, Chat, CloseCode, Event, Join, Joined, Move, Op, Position, Refused, RefusalCode, Role, Say,
+    Ack, Chat, CloseCode, Event, Join, Joined, Move, Op, Position, RefusalCode, Refused, Role, Say,
     frame::{self, Format},
 };
 
