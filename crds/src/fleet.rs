@@ -58,7 +58,7 @@ pub struct ServerSettings {
     #[x_kube(validation = Rule::new("self.all(network, isCIDR(network))")
         .message("each is a network such as 10.0.0.0/8; for one address write /32, or /128 in IPv6"))]
     pub trusted_proxies: Vec<String>,
-    /// Origins whose pages may connect, such as `https://example.com`; none means any.
+    /// Origins whose pages may connect, such as `https://example.com`; none means only pages of the same host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 262)))]
     pub allowed_origins: Vec<String>,

@@ -65,8 +65,8 @@ pub fn parse_manifests(file: &str, yaml: &str) -> Result<Vec<Manifest>, Vec<Stri
 
 const API_VERSION: &str = "danmu.live/v1alpha1";
 
-static ROOM_SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| spec_schema::<DanmuRoom>());
-static FLEET_SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| spec_schema::<DanmuFleet>());
+static ROOM_SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(spec_schema::<DanmuRoom>);
+static FLEET_SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(spec_schema::<DanmuFleet>);
 
 /// The schema of `.spec`, as the API server has it.
 fn spec_schema<K: CustomResourceExt>() -> Option<JSONSchemaProps> {

@@ -118,7 +118,7 @@ impl Flags {
             file.as_ref().and_then(|file| {
                 std::fs::read(file)
                     .map_err(|error| {
-                        faults.push(format!("{flag}: {} cannot be read: {error}", file.display()))
+                        faults.push(format!("{flag}: {} cannot be read: {error}", file.display()));
                     })
                     .ok()
             })
@@ -140,7 +140,7 @@ fn address(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<SocketAdd
         .map_err(|_| {
             faults.push(format!(
                 "{flag}: `{text}` is no address; write for example 127.0.0.1:9090 or [::]:8080"
-            ))
+            ));
         })
         .ok()
 }
@@ -150,7 +150,7 @@ fn network(text: &str, faults: &mut Vec<String>) -> Option<IpNet> {
     text.parse::<IpNet>()
         .or_else(|_| alone())
         .map_err(|_| {
-            faults.push(format!("--trusted-proxies: `{text}` is no network; write for example 10.0.0.0/8"))
+            faults.push(format!("--trusted-proxies: `{text}` is no network; write for example 10.0.0.0/8"));
         })
         .ok()
 }
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_defaults_hold_together() {
-        assert_eq!(faults(&[]), [String::new(); 0]);
+        assert_eq!(faults(&[]), Vec::<String>::new());
     }
 
     #[test]
@@ -197,6 +197,6 @@ mod tests {
     #[test]
     fn an_admin_address_that_others_reach_needs_a_token() {
         assert_eq!(faults(&["--admin=0.0.0.0:9090"]).len(), 1);
-        assert_eq!(faults(&["--admin=0.0.0.0:9090", "--admin-token=long-enough"]), [String::new(); 0]);
+        assert_eq!(faults(&["--admin=0.0.0.0:9090", "--admin-token=long-enough"]), Vec::<String>::new());
     }
 }

@@ -16,9 +16,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite};
 use tungstenite::{Message, client::IntoClientRequest};
 
 /// Nothing here takes longer on an idle machine than a tenth of this.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-pub const SECRET: &str = "a secret for tests only";
-pub const ADMIN_TOKEN: &str = "admin token for tests";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const SECRET: &str = "a secret for tests only";
+pub(crate) const ADMIN_TOKEN: &str = "admin token for tests";
 
 #[derive(Parser)]
 struct Cli {
@@ -26,13 +26,13 @@ struct Cli {
     flags: Flags,
 }
 
-pub struct Danmu {
+pub(crate) struct Danmu {
     pub server: Server,
     pub folder: PathBuf,
 }
 
 /// Rooms of the tests: `talk` lets everybody write, `quiet` only those with a token.
-pub const ROOMS: &str = "
+pub(crate) const ROOMS: &str = "
 apiVersion: danmu.live/v1alpha1
 kind: DanmuRoom
 metadata: {name: talk}
@@ -54,7 +54,7 @@ spec:
 ";
 
 impl Danmu {
-    pub async fn start(extra: &[&str]) -> Danmu {
+    pub(crate) async fn start(extra: &[&str]) -> Danmu {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("danmu-test-{}-{number}", std::process::id()));
@@ -71,18 +71,18 @@ impl Danmu {
         Danmu { server, folder }
     }
 
-    pub fn public(&self) -> SocketAddr {
+    pub(crate) fn public(&self) -> SocketAddr {
         self.server.public
     }
 
-    pub async fn join(&self, room: &str) -> Viewer {
+    pub(crate) async fn join(&self, room: &str) -> Viewer {
         let mut viewer = self.connect(&format!("/rooms/{room}/ws?room={room}"), &[]).await.unwrap();
         let joined = viewer.event().await;
         assert!(matches!(joined, Event::Joined(_)), "{joined:?}");
         viewer
     }
 
-    pub async fn join_as(&self, room: &str, user: &str, role: &str) -> Viewer {
+    pub(crate) async fn join_as(&self, room: &str, user: &str, role: &str) -> Viewer {
         let token = token(user, role, 600);
         let protocols = ["danmu.v1.json".to_owned(), format!("token.{token}")];
         let mut viewer = self.connect(&format!("/rooms/{room}/ws"), &protocols).await.unwrap();
@@ -91,7 +91,11 @@ impl Danmu {
         viewer
     }
 
-    pub async fn connect(&self, path: &str, protocols: &[String]) -> Result<Viewer, tungstenite::Error> {
+    pub(crate) async fn connect(
+        &self,
+        path: &str,
+        protocols: &[String],
+    ) -> Result<Viewer, tungstenite::Error> {
         let mut request = format!("ws://{}{path}", self.public()).into_client_request()?;
         if !protocols.is_empty() {
             request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.join(", ").parse().unwrap());
@@ -105,11 +109,17 @@ impl Danmu {
     }
 
     /// A request to the admin port; answers the status and the body.
-    pub async fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         self.admin_with(ADMIN_TOKEN, method, path, body).await
     }
 
-    pub async fn admin_with(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub(crate) async fn admin_with(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, String) {
         http(self.server.admin, &format!(
             "{method} {path} HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -120,7 +130,7 @@ impl Danmu {
 }
 
 /// Sends raw bytes and reads until the server closes.
-pub async fn http(address: SocketAddr, request: &str) -> (u16, String) {
+pub(crate) async fn http(address: SocketAddr, request: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -132,7 +142,7 @@ pub async fn http(address: SocketAddr, request: &str) -> (u16, String) {
     (status, body)
 }
 
-pub fn token(user: &str, role: &str, seconds: u64) -> String {
+pub(crate) fn token(user: &str, role: &str, seconds: u64) -> String {
     let claims = danmu_server::edge::token::Claims {
         sub: user.to_owned(),
         name: Some(user.to_uppercase()),
@@ -143,23 +153,23 @@ pub fn token(user: &str, role: &str, seconds: u64) -> String {
     danmu_server::edge::token::mint(SECRET.as_bytes(), &claims).unwrap()
 }
 
-pub struct Viewer {
+pub(crate) struct Viewer {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub protocol: Option<String>,
     waiting: Vec<Event>,
 }
 
 impl Viewer {
-    pub async fn send(&mut self, text: impl Into<String>) {
+    pub(crate) async fn send(&mut self, text: impl Into<String>) {
         self.socket.send(Message::text(text.into())).await.unwrap();
     }
 
-    pub async fn say(&mut self, text: &str) {
+    pub(crate) async fn say(&mut self, text: &str) {
         self.send(serde_json::json!({"op": "say", "text": text, "ref": text}).to_string()).await;
     }
 
     /// The next event, whatever it is.
-    pub async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         while self.waiting.is_empty() {
             match self.message().await {
                 Message::Text(text) => self.waiting = serde_json::from_str(&text).unwrap(),
@@ -171,7 +181,7 @@ impl Viewer {
     }
 
     /// The next event that fits; others are passed over.
-    pub async fn find(&mut self, fits: impl Fn(&Event) -> bool) -> Event {
+    pub(crate) async fn find(&mut self, fits: impl Fn(&Event) -> bool) -> Event {
         loop {
             let event = self.event().await;
             if fits(&event) {
@@ -180,14 +190,14 @@ impl Viewer {
         }
     }
 
-    pub async fn hears(&mut self, text: &str) -> danmu_wire::Chat {
+    pub(crate) async fn hears(&mut self, text: &str) -> danmu_wire::Chat {
         match self.find(|e| matches!(e, Event::Chat(c) if c.text == text)).await {
             Event::Chat(chat) => chat,
             _ => unreachable!(),
         }
     }
 
-    pub async fn refusal(&mut self) -> danmu_wire::Refused {
+    pub(crate) async fn refusal(&mut self) -> danmu_wire::Refused {
         match self.find(|e| matches!(e, Event::Refused(_))).await {
             Event::Refused(refused) => refused,
             _ => unreachable!(),
@@ -195,7 +205,7 @@ impl Viewer {
     }
 
     /// The code the server closes with.
-    pub async fn close_code(&mut self) -> u16 {
+    pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
             if let Message::Close(frame) = self.message().await {
                 return frame.map_or(1005, |frame| frame.code.into());

@@ -35,8 +35,7 @@ impl<H: Handler> Worker<H> {
     pub(super) fn read(&mut self, index: u32) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut taken = 0;
-        loop {
-            let Some(socket) = self.sockets.get(index as usize) else { break };
+        while let Some(socket) = self.sockets.get(index as usize) {
             match (&mut &*socket).read(&mut scratch) {
                 Ok(0) => {
                     self.remove(index);
@@ -119,7 +118,7 @@ impl<H: Handler> Worker<H> {
         match heard {
             Heard::Text(text) => self.call(index, |handler, viewer, io| handler.text(viewer, &text, io)),
             Heard::Binary(bytes) => {
-                self.call(index, |handler, viewer, io| handler.binary(viewer, &bytes, io))
+                self.call(index, |handler, viewer, io| handler.binary(viewer, &bytes, io));
             }
             Heard::Ping(payload) => {
                 let mut pong = Vec::with_capacity(payload.len() + 2);
