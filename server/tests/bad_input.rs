@@ -1,5 +1,12 @@
 //! What broken and hostile clients get, and that nobody else in the room notices them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 mod support;
 
