@@ -51,7 +51,7 @@ fn default_fleet() -> String {
 pub struct Limits {
     /// Danmu shown each second to everyone in the room; 20 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 500))]
+    #[schemars(range(min = 1, max = 1000))]
     pub messages_per_second: Option<u32>,
     /// How often one viewer may speak; 3 messages in 5 seconds if not given.
     #[serde(skip_serializing_if = "Option::is_none")]

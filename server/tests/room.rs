@@ -1,5 +1,8 @@
 //! What viewers and admins see of a room, over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
+
+#[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 mod support;
 
 use std::time::Duration;

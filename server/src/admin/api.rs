@@ -94,14 +94,22 @@ pub(super) async fn publish(
         return refusal;
     }
     let id = ulid::Ulid::generate().to_string();
+    // Third parties pass on what people typed: the same cleaning as for viewers.
+    let clean = |text: String| crate::gate::clean(&text);
     let event = match publish {
         Publish::Chat { text, user, name } => {
-            Event::Chat(Chat { id, user, name, text, n: 1, ..Chat::default() })
+            Event::Chat(Chat { id, user, name: name.map(clean), text: clean(text), n: 1, ..Chat::default() })
         }
-        Publish::Gift { gift, count, user, name, text } => {
-            Event::Gift(Gift { id, offset: 0, user, name, gift, count: count.unwrap_or(1), text })
-        }
-        Publish::Notice { text } => Event::Notice(Notice { id, offset: 0, text }),
+        Publish::Gift { gift, count, user, name, text } => Event::Gift(Gift {
+            id,
+            offset: 0,
+            user,
+            name: name.map(clean),
+            gift: clean(gift),
+            count: count.unwrap_or(1),
+            text: text.map(clean),
+        }),
+        Publish::Notice { text } => Event::Notice(Notice { id, offset: 0, text: clean(text) }),
     };
     let texts = match &event {
         Event::Chat(chat) => [Some(&chat.text), chat.user.as_ref(), chat.name.as_ref(), None],
@@ -109,7 +117,7 @@ pub(super) async fn publish(
         Event::Notice(notice) => [Some(&notice.text), None, None, None],
         _ => [None; 4],
     };
-    if texts.into_iter().flatten().any(|text| text.chars().count() > PUBLISH_LENGTH || text.contains('\0')) {
+    if texts.into_iter().flatten().any(|text| text.chars().count() > PUBLISH_LENGTH) {
         return refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("a field is longer than {PUBLISH_LENGTH} characters"),

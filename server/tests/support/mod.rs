@@ -1,5 +1,7 @@
 //! A real server in this process on ports the system chose, and viewers over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
+
 use std::{
     net::SocketAddr,
     path::PathBuf,
