@@ -53,7 +53,7 @@ pub enum BadOp {
     /// Not JSON, an unknown `op`, or a field of the wrong kind.
     #[error("not an operation of danmu.v1: {0}")]
     Unreadable(String),
-    /// `ref` is longer than [`MAX_REFERENCE`].
+    /// `ref` is longer than 64 bytes.
     #[error("`ref` is longer than {MAX_REFERENCE} bytes")]
     LongReference,
     /// `color` is not `#rrggbb`.
