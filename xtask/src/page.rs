@@ -1,6 +1,6 @@
 //! The viewer page: its npm build, its tests, and the test in a real browser.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use crate::{
     commands::{cargo, exists, program, root, step},
@@ -29,7 +29,7 @@ pub(crate) fn test() -> Result<(), String> {
 /// Two pages in headless Chromium against a real server.
 pub(crate) fn test_in_browser() -> Result<(), String> {
     let chromium = chromium()?;
-    step("server build", cargo(&["build", "--package", "danmu-server"]))?;
+    step("server build", cargo(&["build", "--workspace", "--bins"]))?;
     let server = Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET])?;
     let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];
     let screenshots = root().join("target/screenshots");
@@ -47,20 +47,23 @@ pub(crate) fn test_in_browser() -> Result<(), String> {
 const TOKEN: &str = "admin token of the page test";
 const SECRET: &str = "token secret of the page test, 32 bytes and more";
 
-/// Chromium from `CHROMIUM`, the path, or Debian's package.
-fn chromium() -> Result<String, String> {
-    let named = std::env::var("CHROMIUM").ok();
-    if let Some(found) =
-        named.into_iter().chain(["chromium".into(), "chromium-browser".into()]).find(|name| exists(name))
-    {
+/// The path of Chromium: from `CHROMIUM`, the search path, or Debian's package.
+fn chromium() -> Result<PathBuf, String> {
+    if let Some(found) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(on_path) {
         return Ok(found);
     }
     if exists("apt-get") {
         step("apt-get update", apt(&["update", "-qq"]))?;
         step("apt-get install chromium", apt(&["install", "-y", "-qq", "chromium"]))?;
-        return Ok("chromium".into());
     }
-    Err("Chromium is missing: install it, or set CHROMIUM to its path".into())
+    on_path().ok_or_else(|| "Chromium is missing: install it, or set CHROMIUM to its path".into())
+}
+
+fn on_path() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .flat_map(|folder| ["chromium", "chromium-browser"].map(|name| folder.join(name)))
+        .find(|file| file.is_file())
 }
 
 fn apt(arguments: &[&str]) -> Command {
