@@ -34,6 +34,7 @@ const READ: usize = 16 * 1024;
 const DRAIN_STEP: Duration = Duration::from_millis(100);
 
 /// A flush on its way through a room's rows.
+#[derive(Clone)]
 struct Job {
     flush: Arc<Flush>,
     /// Rows before this one are written.

@@ -25,13 +25,16 @@ impl<H: Handler> Worker<H> {
     /// Writes rows of the waiting flushes in turn, up to one full row's worth of sends.
     pub(super) fn write_rows(&mut self) {
         let mut budget = ROW_CAPACITY;
+        // The job stays in the queue while its row is written: a viewer found dead in it leaves its row,
+        // and rows must not be repacked in the middle of a flush, or the moved viewers would miss it.
         while budget > 0
-            && let Some(mut job) = self.jobs.pop_front()
+            && let Some(job) = self.jobs.front().cloned()
         {
-            if let Some(sent) = self.write_row(&job) {
-                job.row += 1;
+            let written = self.write_row(&job);
+            self.jobs.pop_front();
+            if let Some(sent) = written {
                 budget = budget.saturating_sub(sent.max(1));
-                self.jobs.push_back(job);
+                self.jobs.push_back(Job { row: job.row + 1, ..job });
             } else {
                 self.finish(&job);
             }
