@@ -8,7 +8,10 @@ use std::{
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::edge::{origin::Origins, token::Keys};
+use crate::{
+    edge::{origin::Origins, token::Keys},
+    relay::redis::Address,
+};
 
 /// Flags of `danmu-server`.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +52,19 @@ pub struct Flags {
     /// File with the public key (PEM) of RS256 tokens
     #[arg(long, env = "DANMU_TOKEN_RS256", value_name = "FILE")]
     pub token_rs256: Option<PathBuf>,
+    /// Redis or Valkey for several pods, as redis://host:6379, rediss://… or redis+sentinel://host/service;
+    /// without it this process is the whole fleet
+    #[arg(long, env = "DANMU_REDIS", hide_env_values = true, value_name = "URL")]
+    pub redis: Option<String>,
+    /// The Redis address is that of a cluster (several URLs with commas between them are its seeds)
+    #[arg(long, env = "DANMU_REDIS_CLUSTER")]
+    pub redis_cluster: bool,
+    /// File with the certificate (PEM) that signed the Redis server's, if the system does not know it
+    #[arg(long, env = "DANMU_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
+    /// The fleet's namespace and name, which all its pods share in Redis
+    #[arg(long, env = "DANMU_FLEET", default_value = "local/default", value_name = "NAMESPACE/NAME")]
+    pub fleet: String,
     /// Least milliseconds between two flushes of a busy room
     #[arg(long, env = "DANMU_TICK_MS", default_value_t = 50, value_name = "MS")]
     pub tick_ms: u64,
@@ -70,6 +86,8 @@ pub struct Config {
     pub origins: Origins,
     /// Token keys.
     pub keys: Keys,
+    /// Where Redis is; none for a process that is the whole fleet.
+    pub redis: Option<Address>,
 }
 
 impl Flags {
@@ -105,12 +123,31 @@ impl Flags {
             faults.extend(errors.into_iter().map(|error| format!("--allowed-origins: {error}")));
         });
         let keys = self.keys(&mut faults);
+        let redis = self.redis(&mut faults);
         match (public, admin, origins, keys) {
             (Some(public), Some(admin), Ok(origins), Some(keys)) if faults.is_empty() => {
-                Ok(Config { public, admin, trusted, origins, keys })
+                Ok(Config { public, admin, trusted, origins, keys, redis })
             }
             _ => Err(faults),
         }
+    }
+
+    fn redis(&self, faults: &mut Vec<String>) -> Option<Address> {
+        let is_name = |name: &str| (1..=253).contains(&name.len()) && name.bytes().all(is_name_byte);
+        if self.fleet.split_once('/').is_none_or(|(namespace, name)| !is_name(namespace) || !is_name(name)) {
+            faults.push(format!("--fleet: `{}` is not of the form namespace/name", self.fleet));
+        }
+        let ca = self.redis_ca.as_ref().and_then(|file| {
+            std::fs::read(file)
+                .map_err(|error| {
+                    faults.push(format!("--redis-ca: {} cannot be read: {error}", file.display()));
+                })
+                .ok()
+        });
+        let url = self.redis.as_ref().filter(|url| !url.is_empty())?;
+        Address::parse(url, self.redis_cluster, ca)
+            .map_err(|error| faults.push(format!("--redis: {error}")))
+            .ok()
     }
 
     fn keys(&self, faults: &mut Vec<String>) -> Option<Keys> {
@@ -133,6 +170,11 @@ impl Flags {
             .map_err(|error| faults.push(format!("token keys: {error}")))
             .ok()
     }
+}
+
+/// What Kubernetes names are made of; braces would break the hash tag of our keys.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
 }
 
 fn address(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<SocketAddr> {

@@ -25,8 +25,8 @@ use crate::{
         listener::{self, Edge},
         session::{Order, Sessions},
     },
-    relay::Memory,
-    room::{Rooms, state},
+    relay::{self, Memory, Relay, Target, redis::Redis},
+    room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
 };
 
@@ -69,17 +69,28 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let (inboxes, polls) = Inboxes::new(if flags.workers == 0 { cores } else { flags.workers })?;
     let settings =
         state::Settings { tick: Duration::from_millis(flags.tick_ms), ..state::Settings::default() };
-    let rooms = Rooms::new(Arc::clone(&inboxes) as Arc<dyn rows::FanOut>, settings, runtime.clone());
+    let relay_metrics = Arc::new(relay::Metrics::default());
+    let relay = Arc::new(match config.redis {
+        None => Relay::Memory(Memory::default()),
+        Some(address) => {
+            Relay::Redis(Redis::new(address, &flags.fleet, Arc::clone(&relay_metrics), runtime.clone()))
+        }
+    });
+    let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
+    let rooms = Rooms::new(fan_out, Arc::clone(&relay), settings, runtime.clone());
+    rooms.on_expel(expel(&inboxes));
     rooms.apply(&catalog);
     let rows_metrics = Arc::new(rows::Metrics::default());
     let edge_metrics = Arc::new(edge::metrics::Metrics::default());
     let mut registry = Registry::with_prefix("danmu");
     rows_metrics.register(&mut registry);
     edge_metrics.register(&mut registry);
+    relay_metrics.register(&mut registry);
     let keys = Arc::new(config.keys);
     let sessions = Arc::new(Sessions {
         rooms: Arc::clone(&rooms),
-        relay: Memory::new(&rooms),
+        inboxes: Arc::clone(&inboxes),
+        runtime: runtime.clone(),
         keys: Arc::clone(&keys),
         metrics: Arc::clone(&edge_metrics),
     });
@@ -104,7 +115,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let drain = Drain::new(Arc::clone(&edge), runtime);
     let admin = Arc::new(Admin {
         edge: Arc::clone(&edge),
-        relay: Memory::new(&rooms),
+        relay,
         drain: Arc::clone(&drain),
         registry,
         rows: Arc::clone(&rows_metrics),
@@ -131,6 +142,20 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         inboxes,
         workers,
         stop,
+    })
+}
+
+/// Closes the connections of whoever is banned or disconnected.
+fn expel(inboxes: &Arc<Inboxes<edge::session::Viewer, Order>>) -> room::Expel {
+    let inboxes = Arc::clone(inboxes);
+    Box::new(move |room, target| {
+        let order = match target {
+            Target::Ban(user) => Order::CloseUser(user.clone(), CloseCode::Banned),
+            Target::BanNetwork(network) => Order::CloseNetwork(*network, CloseCode::Banned),
+            Target::Disconnect(user) => Order::CloseUser(user.clone(), CloseCode::Disconnected),
+            Target::Mute(_) => return,
+        };
+        inboxes.visit(Some(room), order);
     })
 }
 

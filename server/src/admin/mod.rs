@@ -14,7 +14,7 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 
-use crate::{drain::Drain, edge::listener::Edge, relay::Memory, rows};
+use crate::{drain::Drain, edge::listener::Edge, relay::Relay, rows};
 
 /// What the admin port needs.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Admin {
     /// The public side.
     pub edge: Arc<Edge>,
     /// Where messages are published.
-    pub relay: Memory,
+    pub relay: Arc<Relay>,
     /// The drain of this process.
     pub drain: Arc<Drain>,
     /// All metrics.

@@ -19,9 +19,8 @@ use super::{
 };
 use crate::{
     gate::{Bucket, Speaker},
-    relay::Memory,
-    room::{Room, Rooms, Visitor},
-    rows::{Handler, Io, Seat},
+    room::{Entrance, Room, Rooms, Visitor},
+    rows::{Handler, Inboxes, Io, Seat},
 };
 
 /// A viewer without a room must `join` within this time.
@@ -32,8 +31,10 @@ const LOBBY: Duration = Duration::from_secs(30);
 pub struct Sessions {
     /// The rooms of this process.
     pub rooms: Arc<Rooms>,
-    /// Where messages are published.
-    pub relay: Memory,
+    /// How a viewer who waits is found again.
+    pub inboxes: Arc<Inboxes<Viewer, Order>>,
+    /// Where viewers wait for a room that is being connected.
+    pub runtime: tokio::runtime::Handle,
     /// Keys for `op: token`.
     pub keys: Arc<Keys>,
     /// Counts refusals.
@@ -122,6 +123,8 @@ pub enum Order {
     CloseNetwork(ipnet::IpNet, CloseCode),
     /// Ask to connect anew before the time.
     Move(Instant),
+    /// Let the viewer of this number, who waited, into its room.
+    Enter(u64),
 }
 
 impl Handler for Sessions {
@@ -131,7 +134,7 @@ impl Handler for Sessions {
     fn opened(&self, viewer: &mut Viewer, io: &mut Io<'_>) {
         match viewer.arriving.take().map(|arriving| *arriving) {
             Some(Arriving::Refused(code)) => io.close(code),
-            Some(Arriving::Room { id, since }) => self.join(viewer, &id, since.as_ref(), io),
+            Some(Arriving::Room { id, since }) => self.join(viewer, &id, since, true, io),
             Some(Arriving::Lobby) | None => {
                 io.send(&frame::personal(&[Event::Joined(Box::default())]));
                 self.set_deadline(viewer, io, Some(io.now + LOBBY));
@@ -180,6 +183,12 @@ impl Handler for Sessions {
                 io.close(*code);
             }
             Order::CloseUser(..) | Order::CloseNetwork(..) => {}
+            Order::Enter(number) if *number == viewer.number => {
+                if let Some(Arriving::Room { id, since }) = viewer.arriving.take().map(|arriving| *arriving) {
+                    self.join(viewer, &id, since, false, io);
+                }
+            }
+            Order::Enter(_) => {}
             Order::Move(deadline) => {
                 let within_ms = deadline.saturating_duration_since(io.now).as_millis() as u64;
                 io.send(&frame::personal(&[Event::Move(Move { url: None, within_ms })]));
@@ -195,7 +204,14 @@ impl Handler for Sessions {
 }
 
 impl Sessions {
-    fn join(&self, viewer: &mut Viewer, id: &str, since: Option<&Position>, io: &mut Io<'_>) {
+    fn join(
+        &self,
+        viewer: &mut Viewer,
+        id: &str,
+        since: Option<Position>,
+        patient: bool,
+        io: &mut Io<'_>,
+    ) {
         if let Some(rooms) = viewer.claims.as_ref().and_then(|claims| claims.rooms.as_ref())
             && !rooms.iter().any(|room| room == id)
         {
@@ -208,8 +224,9 @@ impl Sessions {
             format: viewer.format,
             now: io.now,
         };
-        let (room, entry) = match self.rooms.enter(id, &visitor, since) {
-            Ok(entered) => entered,
+        let (room, entry) = match self.rooms.enter(id, &visitor, since.as_ref(), patient) {
+            Ok(Entrance::Seated(room, entry)) => (room, entry),
+            Ok(Entrance::Wait(room)) => return self.wait(viewer, room, since, io),
             Err(code) => return io.close(code),
         };
         io.sit(Seat { room: room.key, format: viewer.format, from: entry.from });
@@ -218,7 +235,7 @@ impl Sessions {
             epoch: entry.epoch,
             offset: entry.offset,
             recovered: entry.recovered,
-            viewers: room.viewers(),
+            viewers: room.audience(),
             mode: room.mode(),
             history: entry.history,
         };
@@ -231,8 +248,25 @@ impl Sessions {
         self.set_deadline(viewer, io, None);
     }
 
+    /// The viewer waits until the relay has told the room's epoch and comes in then.
+    fn wait(&self, viewer: &mut Viewer, room: Arc<Room>, since: Option<Position>, io: &mut Io<'_>) {
+        let waits_already = viewer.arriving.is_some();
+        let id = room.id.to_string();
+        viewer.arriving = Some(Box::new(Arriving::Room { id, since: since.clone() }));
+        // One task a viewer: what it asks for meanwhile takes the place of what it asked for before.
+        if waits_already {
+            return;
+        }
+        let (inboxes, number) = (Arc::clone(&self.inboxes), viewer.number);
+        let (worker, connection) = (io.worker, io.connection);
+        self.runtime.spawn(async move {
+            room.settle(since.as_ref()).await;
+            inboxes.visit_one(worker, connection, Order::Enter(number));
+        });
+    }
+
     fn change_room(&self, viewer: &mut Viewer, join: &Join, io: &mut Io<'_>) {
-        self.join(viewer, &join.room, join.position().as_ref(), io);
+        self.join(viewer, &join.room, join.position(), true, io);
     }
 
     fn say(&self, viewer: &mut Viewer, say: Say, io: &mut Io<'_>) {
@@ -259,20 +293,16 @@ impl Sessions {
         };
         let id = chat.id.clone();
         let exempt = role >= Role::Moderator;
-        if !exempt && !room.gate.sample(&policy, viewer.sender(), io.now) {
+        if !exempt && !room.gate.sample(viewer.sender(), room.share(&policy), io.now) {
             room.left_out();
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
-        match self.relay.publish(&room.id, Event::Chat(chat)) {
-            Ok(_) => {
-                self.metrics.accepted.inc();
-                let ack = Event::Ack(Ack { reference: say.reference, id, shown: true });
-                io.send(&frame::personal(&[ack]));
-            }
-            Err(_) => self.refuse(say.reference, RefusalCode::Busy, Some(Duration::from_secs(1)), io),
-        }
+        room.say(chat);
+        self.metrics.accepted.inc();
+        let ack = Event::Ack(Ack { reference: say.reference, id, shown: true });
+        io.send(&frame::personal(&[ack]));
     }
 
     /// A fresh token of the same user takes the old one's place; silence is the answer when it is good.

@@ -252,10 +252,30 @@ impl Gate {
     }
 
     /// Whether this message is shown, of all that the room's `messages_per_second` leaves room for.
-    /// `sender` tells senders apart: a hash of the user, or the number of the connection.
-    pub fn sample(&self, policy: &Policy, sender: u64, now: Instant) -> bool {
-        let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-        sampler.offer(sender, policy.rules.messages_per_second, now)
+    /// `cap` is this pod's part of it. `sender` tells senders apart: a hash of the user, or the number of
+    /// the connection.
+    pub fn sample(&self, sender: u64, cap: u32, now: Instant) -> bool {
+        self.sampler().offer(sender, cap, now)
+    }
+
+    /// Distinct senders of the last one to two seconds.
+    pub fn senders(&self, now: Instant) -> u32 {
+        self.sampler().senders(now)
+    }
+
+    fn sampler(&self) -> MutexGuard<'_, Sampler> {
+        self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a user said on another pod against their limits here: a rate limit holds for the user,
+    /// whichever pods they are on.
+    pub fn charge(&self, policy: &Policy, user: &str, now: Instant) {
+        let mut state = self.lock(Some(now));
+        // Refused here means used up already, which is all there is to know.
+        let _ = state.users.take(user.to_owned(), policy.viewer_rate(), now);
+        if let Some(slow) = policy.slow_mode() {
+            let _ = state.slow.take(user.to_owned(), slow, now);
+        }
     }
 
     /// Lets the user watch but not write.

@@ -59,6 +59,14 @@ impl Sampler {
         true
     }
 
+    /// Senders that offered something in the last one to two seconds.
+    pub fn senders(&mut self, now: Instant) -> u32 {
+        let now = self.latest.map_or(now, |latest| latest.max(now));
+        self.forget(now);
+        let active = self.senders.values().filter(|sender| sender.offered > 0 || sender.offered_before > 0);
+        active.count() as u32
+    }
+
     fn forget(&mut self, now: Instant) {
         while let Some(&(at, sender)) = self.log.front() {
             if now.saturating_duration_since(at) < WINDOW {

@@ -1,50 +1,231 @@
-//! From the pod that publishes to every pod that has viewers of the room. In memory for now: one
-//! process is the whole fleet. `edge` and `admin` publish; `room` is the [`Deliver`] at the other end.
+//! From the pod that publishes to every pod that has viewers of the room.
+//!
+//! `room` hands over its own chats once a flush ([`Relay::chat`]); `admin` publishes to the priority lane
+//! ([`Relay::priority`]) and moderates ([`Relay::moderate`]). What arrives goes to the [`Deliver`] at the
+//! other end, which is `room` again. The relay numbers the priority lane: (epoch, offset) without holes,
+//! or it says that there is one. The lanes' promises are those of the README's operations chapter.
 
-use std::sync::{Arc, Weak};
+mod memory;
+mod metrics;
+pub mod peers;
+pub mod redis;
+pub mod sequence;
 
-use danmu_wire::Event;
+use std::sync::Arc;
+
+use danmu_wire::{Chat, Event, Lane};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub use memory::Memory;
+pub use metrics::Metrics;
+pub use peers::Peers;
+
+/// Events of the priority lane that are kept for recovery, a room.
+pub const LOG: usize = 1024;
 
 /// Why an event was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// More waits for the room than it may hold.
     #[error("the room has too much waiting: try again")]
     Busy,
+    /// Redis does not answer. The event may have been taken if the connection broke in between: publish
+    /// it again with the same `Idempotency-Key` and it counts once.
+    #[error("the relay cannot be reached: try again with the same Idempotency-Key")]
+    Away,
+    /// The key was used before, for something else.
+    #[error("this Idempotency-Key was used for another message")]
+    Conflict,
+    /// A list of mutes or bans is full.
+    #[error("{0}")]
+    Full(String),
 }
 
-/// Takes what the relay brings for a room.
+/// A taken priority event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// The message's id; of the first publish under this key.
+    pub id: Option<String>,
+    /// The lane's epoch.
+    pub epoch: String,
+    /// The event's place in the lane.
+    pub offset: u64,
+}
+
+/// What a moderator does to a room at run time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Change {
+    /// To whom.
+    pub target: Target,
+    /// Milliseconds since 1970 until which it holds; none is until lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lifted: bool,
+}
+
+/// Whom a [`Change`] is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// This user may watch but not write.
+    Mute(String),
+    /// This user may not come in.
+    Ban(String),
+    /// Nobody from this network may come in.
+    BanNetwork(IpNet),
+    /// This user's connections are closed, once; not kept.
+    Disconnect(String),
+}
+
+/// What the relay knows of a room when it is opened or made whole again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Opening {
+    /// The lane's epoch.
+    pub epoch: String,
+    /// Its highest offset.
+    pub offset: u64,
+    /// The newest events up to it, numbered, oldest first.
+    pub log: Vec<Event>,
+    /// Mutes and bans in force.
+    pub moderation: Vec<Change>,
+}
+
+/// A room of this pod, as the other pods are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// The room.
+    pub room: Arc<str>,
+    /// Viewers on this pod.
+    pub viewers: u64,
+    /// Distinct senders on this pod in the last two seconds.
+    pub senders: u32,
+}
+
+/// Takes what the relay brings. None of it may block.
 pub trait Deliver: Send + Sync {
-    /// One event; answers the offset that a priority event got.
+    /// The room is connected: viewers may be told its epoch. Also after a cut, with the whole log again,
+    /// when the epoch is another one; everybody is then told a gap.
+    fn opened(&self, room: &str, opening: Opening);
+    /// The relay cannot be reached: the room goes on by itself.
+    fn alone(&self, room: &str);
+    /// Chats of another pod, in its order.
+    fn chat(&self, room: &str, chats: Vec<Chat>);
+    /// The next priority event, numbered.
     ///
     /// # Errors
-    /// [`PublishError::Busy`] when the room's bounded queue is full.
-    fn deliver(&self, room: &str, event: Event) -> Result<u64, PublishError>;
+    /// [`PublishError::Busy`] when the room's bounded queue is full; the relay brings it again.
+    fn priority(&self, room: &str, event: Event) -> Result<(), PublishError>;
+    /// So many messages are lost on the lane; unknown how many without a number.
+    fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>);
+    /// A moderator's change; whether a lift found something here.
+    fn moderate(&self, room: &str, change: &Change) -> bool;
+    /// The other pods of the room.
+    fn peers(&self, room: &str, peers: Peers);
+    /// The open rooms of this pod.
+    fn here(&self) -> Vec<Here>;
 }
 
-/// The embedded relay: every publish is delivered here, and the one copy of the room numbers it.
-pub struct Memory {
-    deliver: Weak<dyn Deliver>,
+/// The relay of this process.
+#[derive(Debug)]
+pub enum Relay {
+    /// One process is the whole fleet.
+    Memory(Memory),
+    /// Pods that share a Redis.
+    Redis(redis::Redis),
 }
 
-impl Memory {
-    /// A relay to the rooms of this process.
-    pub fn new(deliver: &Arc<impl Deliver + 'static>) -> Self {
-        let deliver: Weak<dyn Deliver> = Arc::downgrade(deliver) as Weak<dyn Deliver>;
-        Memory { deliver }
+impl Relay {
+    /// Begins to deliver to `deliver`, which the relay does not keep alive.
+    pub fn attach(&self, deliver: &Arc<impl Deliver + 'static>) {
+        let weak = Arc::downgrade(deliver) as std::sync::Weak<dyn Deliver>;
+        match self {
+            Relay::Memory(memory) => memory.attach(weak),
+            Relay::Redis(redis) => redis.attach(weak),
+        }
     }
 
-    /// Publishes to the room's lane. The lane is the event's own.
+    /// Connects a room that was just opened here; [`Deliver::opened`] or [`Deliver::alone`] follows.
+    pub fn open(&self, room: &Arc<str>) {
+        match self {
+            Relay::Memory(memory) => memory.open(room),
+            Relay::Redis(redis) => redis.open(room),
+        }
+    }
+
+    /// The room has no viewers left and is forgotten here.
+    pub fn close(&self, room: &Arc<str>) {
+        match self {
+            Relay::Memory(memory) => memory.close(room),
+            Relay::Redis(redis) => redis.close(room),
+        }
+    }
+
+    /// Whether other pods may need this pod's chats, so that a room makes them ready.
+    pub fn has_peers(&self) -> bool {
+        matches!(self, Relay::Redis(_))
+    }
+
+    /// Tells other pods the chats of one flush. `before` counts what this pod published to the room
+    /// earlier, so that the others know what they lost. Never blocks; what cannot be sent is lost.
+    pub fn chat(&self, room: &str, before: u64, chats: &[Event]) {
+        match self {
+            Relay::Memory(_) => {}
+            Relay::Redis(redis) => redis.chat(room, before, chats),
+        }
+    }
+
+    /// Publishes to the priority lane. Answers once the event is numbered and kept: in this process, or
+    /// in the memory of Redis's primary. `key` makes a second publish of the same event count once.
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub fn publish(&self, room: &str, event: Event) -> Result<u64, PublishError> {
-        self.deliver.upgrade().map_or(Err(PublishError::Busy), |deliver| deliver.deliver(room, event))
+    pub async fn priority(
+        &self,
+        room: &str,
+        event: Event,
+        key: Option<&str>,
+    ) -> Result<Receipt, PublishError> {
+        match self {
+            Relay::Memory(memory) => memory.priority(room, event, key),
+            Relay::Redis(redis) => redis.priority(room, event, key).await,
+        }
+    }
+
+    /// Mutes, bans, or lifts, on every pod. Answers whether a lift found something.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn moderate(&self, room: &str, change: Change) -> Result<bool, PublishError> {
+        match self {
+            Relay::Memory(memory) => Ok(memory.moderate(room, &change)),
+            Relay::Redis(redis) => redis.moderate(room, &change).await,
+        }
+    }
+
+    /// Looks whether the room's lane is further than we know: a viewer came who has seen more.
+    pub fn check(&self, room: &Arc<str>) {
+        if let Relay::Redis(redis) = self {
+            redis.check(room);
+        }
+    }
+
+    /// Whether pods are cut off from each other.
+    pub fn is_degraded(&self) -> bool {
+        match self {
+            Relay::Memory(_) => false,
+            Relay::Redis(redis) => redis.is_degraded(),
+        }
     }
 }
 
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Memory")
-    }
+/// The event as its publisher gave it: two publishes under one key are the same when this is the same.
+fn without_id(event: &Event) -> Event {
+    let mut event = event.clone();
+    event.set_offset(0);
+    event.set_id(String::new());
+    event
 }

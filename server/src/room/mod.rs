@@ -4,29 +4,32 @@
 //! which delivers here; each room is a [`state::State`] driven by what arrives, by the workers that
 //! finish a fan-out, and by its tick. Every flush is encoded once a format, here.
 
+mod moderation;
 pub mod state;
 
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, Weak,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError, RwLock, Weak,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use danmu_crds::RoomPolicy;
 use danmu_wire::{
-    CloseCode, Event, Mode, Position, Stats,
+    Chat, CloseCode, Event, Gap, Lane, Mode, Position, Stats,
     frame::{self, Format},
 };
+
+use tokio::sync::Notify;
 
 use crate::{
     catalog::Catalog,
     gate::{Anonymous, Gate, Policy, Rules},
-    relay::{Deliver, PublishError},
+    relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
 };
 use state::{Batch, Entry, Next, Settings, State};
@@ -35,6 +38,17 @@ use state::{Batch, Entry, Next, Settings, State};
 const GRACE: Duration = Duration::from_secs(60);
 /// How long an empty room with priority events is kept, for recovery after a long cut.
 const LOG_GRACE: Duration = Duration::from_secs(600);
+/// Least time between two `stats`: every one is a write to every viewer.
+const STATS: Duration = Duration::from_secs(5);
+/// How long a viewer waits at most for a room that the relay is about to connect.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+/// The relay has not answered yet.
+const OPENING: u8 = 0;
+/// The relay has told the epoch.
+const OPEN: u8 = 1;
+/// The relay is away; the room goes on by itself.
+const ALONE: u8 = 2;
 
 /// One room of this process.
 pub struct Room {
@@ -50,21 +64,50 @@ pub struct Room {
     /// Viewers by worker and format.
     seats: Vec<[AtomicU32; Format::ALL.len()]>,
     sampled: AtomicU64,
-    /// What was last told in `stats`, and since when the room is empty.
-    told: Mutex<(u64, Option<Instant>)>,
+    tended: Mutex<Tended>,
+    /// [`OPENING`], [`OPEN`] or [`ALONE`].
+    phase: AtomicU8,
+    /// Rung when the phase or the lane went on, for viewers who wait for it.
+    settled: Notify,
+    /// The other pods of this room.
+    peers: Mutex<Peers>,
+    /// The senders here as the other pods were last told.
+    announced: AtomicU32,
+    relay: Arc<Relay>,
     fan_out: Arc<dyn FanOut>,
     runtime: tokio::runtime::Handle,
     me: Weak<Room>,
 }
+
+/// What was last told in `stats`, and since when the room is empty.
+struct Tended {
+    viewers: u64,
+    at: Option<Instant>,
+    empty_since: Option<Instant>,
+}
+
+/// Called when somebody is banned or disconnected, to close their connections here.
+pub type Expel = Box<dyn Fn(RoomKey, &Target) + Send + Sync>;
 
 /// The rooms of this process.
 pub struct Rooms {
     rooms: RwLock<HashMap<Arc<str>, Arc<Room>>>,
     policies: ArcSwap<Policies>,
     next_key: AtomicU64,
+    relay: Arc<Relay>,
     fan_out: Arc<dyn FanOut>,
+    expel: OnceLock<Expel>,
     settings: Settings,
     runtime: tokio::runtime::Handle,
+}
+
+/// What came of a viewer's wish to come in.
+#[derive(Debug)]
+pub enum Entrance {
+    /// It is counted as seated and is told this.
+    Seated(Arc<Room>, Entry),
+    /// The relay is about to tell more of the room: try again after [`Room::settle`].
+    Wait(Arc<Room>),
 }
 
 /// Compiled policies of the catalog, with what they were compiled from.
@@ -91,15 +134,30 @@ pub struct Summary {
 
 impl Rooms {
     /// No rooms yet. `runtime` runs the ticks of busy rooms.
-    pub fn new(fan_out: Arc<dyn FanOut>, settings: Settings, runtime: tokio::runtime::Handle) -> Arc<Self> {
-        Arc::new(Rooms {
+    pub fn new(
+        fan_out: Arc<dyn FanOut>,
+        relay: Arc<Relay>,
+        settings: Settings,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        let settings = Settings { relayed: relay.has_peers(), ..settings };
+        let rooms = Arc::new(Rooms {
             rooms: RwLock::new(HashMap::new()),
             policies: ArcSwap::default(),
             next_key: AtomicU64::new(1),
+            relay: Arc::clone(&relay),
             fan_out,
+            expel: OnceLock::new(),
             settings,
             runtime,
-        })
+        });
+        relay.attach(&rooms);
+        rooms
+    }
+
+    /// Sets what closes the connections of somebody who is banned.
+    pub fn on_expel(&self, expel: Expel) {
+        let _ = self.expel.set(expel);
     }
 
     /// Takes a new catalog: compiles what changed, swaps it into open rooms, tells viewers of changed
@@ -172,11 +230,16 @@ impl Rooms {
         let policies = self.policies.load();
         let (source, policy) = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
         let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
-        let room = rooms.entry(Arc::from(id)).or_insert_with_key(|id| {
-            let settings = Settings { history: source.history as usize, ..self.settings };
-            self.new_room(Arc::clone(id), settings, Arc::clone(policy))
-        });
-        Ok(Arc::clone(room))
+        if let Some(room) = rooms.get(id) {
+            return Ok(Arc::clone(room));
+        }
+        let settings = Settings { history: source.history as usize, ..self.settings };
+        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy));
+        rooms.insert(Arc::clone(&room.id), Arc::clone(&room));
+        drop(rooms);
+        // The relay answers through `Deliver`, which looks the room up.
+        self.relay.open(&room.id);
+        Ok(room)
     }
 
     fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
@@ -187,10 +250,15 @@ impl Rooms {
             id,
             policy: ArcSwap::new(policy),
             gate: Gate::default(),
-            state: Mutex::new(State::new(settings, ulid::Ulid::generate().to_string(), now)),
+            state: Mutex::new(State::new(settings, now)),
             seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
             sampled: AtomicU64::new(0),
-            told: Mutex::new((0, Some(now))),
+            tended: Mutex::new(Tended { viewers: 0, at: None, empty_since: Some(now) }),
+            phase: AtomicU8::new(OPENING),
+            settled: Notify::new(),
+            peers: Mutex::default(),
+            announced: AtomicU32::new(0),
+            relay: Arc::clone(&self.relay),
             fan_out: Arc::clone(&self.fan_out),
             runtime: self.runtime.clone(),
             me: me.clone(),
@@ -213,9 +281,15 @@ impl Rooms {
         let mut open = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
         // A viewer is seated under the read lock, so nobody can be on the way in now.
         open.retain(|id, room| !gone.contains(id) || room.viewers() > 0);
+        gone.retain(|id| !open.contains_key(id));
+        drop(open);
+        for id in gone {
+            self.relay.close(&id);
+        }
     }
 
-    /// Brings a viewer into a room: checks, counts, and answers what it is told.
+    /// Brings a viewer into a room: checks, counts, and answers what it is told. A `patient` viewer is
+    /// asked to wait while the relay is about to tell more.
     ///
     /// # Errors
     /// The code to close with.
@@ -224,7 +298,8 @@ impl Rooms {
         id: &str,
         who: &Visitor<'_>,
         position: Option<&Position>,
-    ) -> Result<(Arc<Room>, Entry), CloseCode> {
+        patient: bool,
+    ) -> Result<Entrance, CloseCode> {
         self.open_room(id)?;
         let open = self.open();
         // Swept in between: the next try opens it anew.
@@ -232,11 +307,17 @@ impl Rooms {
         room.gate.enter(&room.policy.load(), who.user, who.address, who.now)?;
         let state = room.state();
         let entry = state.enter(position);
+        if patient && (room.phase.load(Ordering::Acquire) == OPENING || entry.behind) {
+            if entry.behind {
+                self.relay.check(&room.id);
+            }
+            return Ok(Entrance::Wait(Arc::clone(room)));
+        }
         if let Some(seat) = room.seat(who.worker, who.format) {
             seat.fetch_add(1, Ordering::AcqRel);
         }
         drop(state);
-        Ok((Arc::clone(room), entry))
+        Ok(Entrance::Seated(Arc::clone(room), entry))
     }
 }
 
@@ -256,9 +337,71 @@ pub struct Visitor<'a> {
 }
 
 impl Deliver for Rooms {
-    fn deliver(&self, room: &str, event: Event) -> Result<u64, PublishError> {
-        let room = self.open_room(room).map_err(|_| PublishError::Busy)?;
-        room.accept(event)
+    fn opened(&self, room: &str, opening: Opening) {
+        let Some(room) = self.get(room) else { return };
+        for change in &opening.moderation {
+            self.change(&room, change);
+        }
+        room.opened(opening);
+    }
+
+    fn alone(&self, room: &str) {
+        if let Some(room) = self.get(room) {
+            let _ = room.phase.compare_exchange(OPENING, ALONE, Ordering::AcqRel, Ordering::Acquire);
+            room.settled.notify_waiters();
+        }
+    }
+
+    fn chat(&self, room: &str, chats: Vec<Chat>) {
+        let Some(room) = self.get(room) else { return };
+        let (policy, now) = (room.policy(), Instant::now());
+        for user in chats.iter().filter_map(|chat| chat.user.as_deref()) {
+            room.gate.charge(&policy, user, now);
+        }
+        room.take_chats(chats, false);
+    }
+
+    fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
+        let room = self.get(room).ok_or(PublishError::Away)?;
+        let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
+        room.settled.notify_waiters();
+        room.drive(next);
+        Ok(())
+    }
+
+    fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>) {
+        if let Some(room) = self.get(room) {
+            room.tell(Event::Gap(Gap { lane, dropped, epoch: None }));
+        }
+    }
+
+    fn moderate(&self, room: &str, change: &Change) -> bool {
+        self.get(room).is_some_and(|room| self.change(&room, change))
+    }
+
+    fn peers(&self, room: &str, peers: Peers) {
+        if let Some(room) = self.get(room) {
+            *room.peers.lock().unwrap_or_else(PoisonError::into_inner) = peers;
+        }
+    }
+
+    fn here(&self) -> Vec<Here> {
+        let now = Instant::now();
+        self.open().values().map(|room| room.here(now)).collect()
+    }
+}
+
+impl Rooms {
+    /// Carries a moderator's change out on this pod; whether a lift found something.
+    fn change(&self, room: &Room, change: &Change) -> bool {
+        let found = moderation::apply(&room.gate, change, Instant::now(), SystemTime::now());
+        if !change.lifted
+            && matches!(change.target, Target::Ban(_) | Target::BanNetwork(_) | Target::Disconnect(_))
+            && let Some(expel) = self.expel.get()
+        {
+            expel(room.key, &change.target);
+        }
+        found
     }
 }
 
@@ -306,15 +449,85 @@ impl Room {
         self.policy.store(Arc::clone(policy));
         self.state().set_history(source.history as usize);
         let after = self.mode();
-        if before != after && self.accept(Event::Mode(after)).is_err() {
-            tracing::warn!(room = %self.id, "the mode change could not be told");
+        // Every pod follows the catalog itself, so the mode does not go through the relay.
+        if before != after {
+            self.tell(Event::Mode(after));
         }
     }
 
-    fn accept(&self, event: Event) -> Result<u64, PublishError> {
-        let (offset, next) = self.state().accept(event, Instant::now()).map_err(|_| PublishError::Busy)?;
+    /// Tells everybody here, with the priority lane.
+    fn tell(&self, event: Event) {
+        let told = self.state().tell(event, Instant::now());
+        match told {
+            Ok(next) => self.drive(next),
+            Err(_) => tracing::warn!(room = &*self.id, "too much waits: viewers were not told"),
+        }
+    }
+
+    /// Says something on this pod: to its viewers at once, to other pods with the next flush.
+    pub fn say(&self, chat: Chat) {
+        self.take_chats(vec![chat], true);
+    }
+
+    fn take_chats(&self, chats: Vec<Chat>, ours: bool) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let mut next = Next::Nothing;
+        for chat in chats {
+            let then = state.chat(chat, ours, now);
+            next = if next == Next::Nothing { then } else { next };
+        }
+        drop(state);
         self.drive(next);
-        Ok(offset)
+    }
+
+    fn opened(&self, opening: Opening) {
+        let now = Instant::now();
+        let in_use = self.phase.load(Ordering::Acquire) != OPENING;
+        let next = self.state().opened(opening, in_use, now);
+        self.phase.store(OPEN, Ordering::Release);
+        self.settled.notify_waiters();
+        self.drive(next);
+    }
+
+    /// Waits until the relay has told the room's epoch, and as much of its lane as the viewer has seen, or
+    /// until that takes too long.
+    pub async fn settle(&self, position: Option<&Position>) {
+        let settled = async {
+            loop {
+                let rung = self.settled.notified();
+                let phase = self.phase.load(Ordering::Acquire);
+                if phase == ALONE || (phase == OPEN && !position.is_some_and(|position| self.state().is_behind(position))) {
+                    return;
+                }
+                rung.await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, settled).await;
+    }
+
+    /// Viewers on all pods.
+    pub fn audience(&self) -> u64 {
+        self.viewers() + self.peers().viewers
+    }
+
+    fn peers(&self) -> Peers {
+        *self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many messages a second this pod shows of the room's cap.
+    pub fn share(&self, policy: &Policy) -> u32 {
+        let cap = policy.rules().messages_per_second;
+        if self.relay.is_degraded() {
+            return self.peers().share_alone(cap);
+        }
+        self.peers().share(cap, self.announced.load(Ordering::Relaxed))
+    }
+
+    fn here(&self, now: Instant) -> Here {
+        let senders = self.gate.senders(now);
+        self.announced.store(senders, Ordering::Relaxed);
+        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders }
     }
 
     /// Does what the state asks for, until a worker or the tick goes on.
@@ -325,6 +538,9 @@ impl Room {
                 Next::TickAt(at) => return self.tick_at(at),
                 Next::Flush => {
                     let batch = self.state().take(Instant::now());
+                    if !batch.ours.is_empty() {
+                        self.relay.chat(&self.id, batch.published, &batch.ours);
+                    }
                     if self.fan_out(&batch) {
                         return;
                     }
@@ -371,24 +587,26 @@ impl Room {
 
     /// Tells stats if they changed; whether the room may be forgotten.
     fn tend(&self, now: Instant) -> bool {
-        let viewers = self.viewers();
-        let sampled = self.sampled.swap(0, Ordering::Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if viewers > 0 {
-            told.1 = None;
-            if told.0 == viewers && sampled == 0 {
+        let (here, viewers) = (self.viewers(), self.audience());
+        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        if here > 0 {
+            tended.empty_since = None;
+            let soon = tended.at.is_some_and(|at| now.saturating_duration_since(at) < STATS);
+            if soon || (tended.viewers == viewers && self.sampled.load(Ordering::Relaxed) == 0) {
                 return false;
             }
-            told.0 = viewers;
-            drop(told);
-            // Stats replace each other: this cannot be refused.
-            let _ = self.accept(Event::Stats(Stats { viewers, sampled }));
+            (tended.viewers, tended.at) = (viewers, Some(now));
+            drop(tended);
+            let sampled = self.sampled.swap(0, Ordering::Relaxed);
+            let next = self.state().stats(Stats { viewers, sampled }, now);
+            self.drive(next);
             return false;
         }
-        let empty_since = *told.1.get_or_insert(now);
+        let empty_since = *tended.empty_since.get_or_insert(now);
         let grace = if self.state().has_log() { LOG_GRACE } else { GRACE };
-        // Runtime bans and mutes live in the room: they outlast an empty room.
-        now.saturating_duration_since(empty_since) > grace && self.gate.list(now).is_empty()
+        // Runtime bans and mutes live in the room when there is no Redis: they outlast an empty room.
+        let keeps = !self.relay.has_peers() && !self.gate.list(now).is_empty();
+        now.saturating_duration_since(empty_since) > grace && !keeps
     }
 }
 

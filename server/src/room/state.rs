@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use danmu_wire::{Chat, Event, Lane, Position, Stats};
+use danmu_wire::{Chat, Event, Gap, Lane, Position, Stats};
+
+use crate::relay::{self, Opening};
 
 /// How a room batches and remembers.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +26,13 @@ pub struct Settings {
     pub log: usize,
     /// Most events waiting for one flush, in each lane.
     pub waiting: usize,
+    /// Whether other pods need this pod's chats.
+    pub relayed: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { tick_over: 40, tick: Duration::from_millis(50), history: 50, log: 1024, waiting: 4096 }
+        Settings { tick_over: 40, tick: Duration::from_millis(50), history: 50, log: relay::LOG, waiting: 4096, relayed: false }
     }
 }
 
@@ -54,6 +58,10 @@ pub struct Batch {
     pub chat: Vec<Event>,
     /// Chat messages before merging.
     pub chats: u32,
+    /// This pod's own chats among them, merged, for the other pods; empty without any.
+    pub ours: Vec<Event>,
+    /// How many this pod published before.
+    pub published: u64,
     /// When the oldest was accepted.
     pub accepted: Instant,
 }
@@ -65,6 +73,8 @@ pub struct Entry {
     pub epoch: String,
     /// The highest offset in any flush so far.
     pub offset: u64,
+    /// The viewer has seen more of this epoch than we have.
+    pub behind: bool,
     /// The first flush this viewer gets.
     pub from: u64,
     /// Whether `missed` is everything since the viewer's position.
@@ -84,7 +94,9 @@ pub struct State {
     flushed_offset: u64,
     sequence: u64,
     priority: Vec<Event>,
-    chat: Vec<Chat>,
+    /// With whether it was said on this pod.
+    chat: Vec<(Chat, bool)>,
+    published: u64,
     stats: Option<Stats>,
     oldest: Option<Instant>,
     in_flight: bool,
@@ -103,16 +115,17 @@ pub struct State {
 pub struct Full;
 
 impl State {
-    /// An empty room under a fresh epoch.
-    pub fn new(settings: Settings, epoch: String, now: Instant) -> Self {
+    /// An empty room, before the relay has told its epoch.
+    pub fn new(settings: Settings, now: Instant) -> Self {
         State {
             settings,
-            epoch,
+            epoch: String::new(),
             offset: 0,
             flushed_offset: 0,
             sequence: 0,
             priority: Vec::new(),
             chat: Vec::new(),
+            published: 0,
             stats: None,
             oldest: None,
             in_flight: false,
@@ -133,44 +146,87 @@ impl State {
         }
     }
 
-    /// Takes an event; answers its offset (0 on the chat lane) and what to do.
+    /// Takes a chat message, said on this pod (`ours`) or on another. A full queue drops its oldest.
+    pub fn chat(&mut self, chat: Chat, ours: bool, now: Instant) -> Next {
+        if self.chat.len() >= self.settings.waiting {
+            self.chat.remove(0);
+            self.overflowed += 1;
+        }
+        self.chat.push((chat, ours));
+        self.arrived(now)
+    }
+
+    /// Takes the next numbered event of the priority lane.
     ///
     /// # Errors
-    /// [`Full`] on the priority lane; a full chat queue drops its oldest instead.
-    pub fn accept(&mut self, event: Event, now: Instant) -> Result<(u64, Next), Full> {
-        let offset = match (event.lane(), event) {
-            (Some(Lane::Priority), _) if self.priority.len() >= self.settings.waiting => return Err(Full),
-            (Some(Lane::Priority), mut event) => {
-                self.offset += 1;
-                event.set_offset(self.offset);
-                self.forget(&event);
-                if self.log.len() >= self.settings.log {
-                    self.log.pop_front();
-                }
-                self.log.push_back(event.clone());
-                self.priority.push(event);
-                self.offset
-            }
-            (_, Event::Chat(chat)) => {
-                if self.chat.len() >= self.settings.waiting {
-                    self.chat.remove(0);
-                    self.overflowed += 1;
-                }
-                self.chat.push(chat);
-                0
-            }
-            // Stats replace each other and are not messages: they neither count nor set a tick.
-            (_, Event::Stats(stats)) => {
-                self.stats = Some(stats);
-                self.oldest.get_or_insert(now);
-                return Ok((0, self.next(now)));
-            }
-            // Personal events have no place in a room.
-            (_, _) => return Ok((0, Next::Nothing)),
-        };
+    /// [`Full`] when as much waits as may.
+    pub fn priority(&mut self, event: Event, now: Instant) -> Result<Next, Full> {
+        if self.priority.len() >= self.settings.waiting {
+            return Err(Full);
+        }
+        self.number(event);
+        Ok(self.arrived(now))
+    }
+
+    /// Takes what everybody is told with the priority lane but is not part of it: it has no offset, and
+    /// whoever joins learns it otherwise.
+    ///
+    /// # Errors
+    /// [`Full`] when as much waits as may.
+    pub fn tell(&mut self, event: Event, now: Instant) -> Result<Next, Full> {
+        if self.priority.len() >= self.settings.waiting {
+            return Err(Full);
+        }
+        self.priority.push(event);
+        Ok(self.arrived(now))
+    }
+
+    /// Stats replace each other and are not messages: they neither count nor set a tick.
+    pub fn stats(&mut self, stats: Stats, now: Instant) -> Next {
+        self.stats = Some(stats);
+        self.oldest.get_or_insert(now);
+        self.next(now)
+    }
+
+    /// The relay has told the lane's epoch, with what its log holds. `in_use` when viewers were let in
+    /// before, or under another epoch: they are told that the lane begins anew.
+    pub fn opened(&mut self, opening: Opening, in_use: bool, now: Instant) -> Next {
+        let had_epoch = !std::mem::replace(&mut self.epoch, opening.epoch).is_empty();
+        self.log.clear();
+        if in_use {
+            // Not bounded by `waiting`: there is one gap an epoch, and the log is bounded itself.
+            self.priority.push(Event::Gap(Gap {
+                lane: Lane::Priority,
+                dropped: None,
+                epoch: Some(self.epoch.clone()),
+            }));
+        }
+        (self.offset, self.flushed_offset) = (0, 0);
+        if in_use && had_epoch {
+            opening.log.into_iter().for_each(|event| self.number(event));
+            self.offset = opening.offset;
+        } else {
+            opening.log.iter().for_each(|event| self.forget(event));
+            self.log.extend(opening.log);
+            (self.offset, self.flushed_offset) = (opening.offset, opening.offset);
+        }
+        if in_use { self.arrived(now) } else { Next::Nothing }
+    }
+
+    fn number(&mut self, event: Event) {
+        self.offset = event.offset().unwrap_or(self.offset + 1);
+        self.forget(&event);
+        if self.log.len() >= self.settings.log {
+            self.log.pop_front();
+        }
+        self.log.push_back(event.clone());
+        self.priority.push(event);
+    }
+
+    fn arrived(&mut self, now: Instant) -> Next {
         self.oldest.get_or_insert(now);
         self.count(now);
-        Ok((offset, self.next(now)))
+        self.next(now)
     }
 
     /// What was said and is removed must not come back as history.
@@ -182,7 +238,7 @@ impl State {
                 && (removed.user.is_none() || chat.user != removed.user)
         };
         self.history.retain(stays);
-        self.chat.retain(stays);
+        self.chat.retain(|(chat, _)| stays(chat));
     }
 
     fn count(&mut self, now: Instant) {
@@ -238,20 +294,30 @@ impl State {
         self.last_flush = Some(now);
         let chat = std::mem::take(&mut self.chat);
         let chats = chat.len() as u32;
-        for message in &chat {
+        for (message, _) in &chat {
             self.history.push_back(message.clone());
         }
         while self.history.len() > self.settings.history {
             self.history.pop_front();
         }
         self.flushed_offset = self.offset;
-        let mut chat = merge(chat);
+        let ours: Vec<Chat> = if self.settings.relayed {
+            chat.iter().filter(|(_, ours)| *ours).map(|(chat, _)| chat.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        let ours = merge(ours);
+        let published = self.published;
+        self.published += ours.len() as u64;
+        let mut chat = merge(chat.into_iter().map(|(chat, _)| chat).collect());
         chat.extend(self.stats.take().map(Event::Stats));
         Batch {
             sequence: self.sequence,
             priority: std::mem::take(&mut self.priority),
             chat,
             chats,
+            ours,
+            published,
             accepted: self.oldest.take().unwrap_or(now),
         }
     }
@@ -276,11 +342,17 @@ impl State {
         Entry {
             epoch: self.epoch.clone(),
             offset: self.flushed_offset,
+            behind: position.is_some_and(|position| self.is_behind(position)),
             from: self.sequence + 1,
             recovered,
             missed,
             history: self.history.iter().cloned().collect(),
         }
+    }
+
+    /// Whether the position is further on in this epoch than what was flushed here.
+    pub fn is_behind(&self, position: &Position) -> bool {
+        position.epoch == self.epoch && position.offset > self.flushed_offset
     }
 
     /// Whether forgetting the room would lose a recovery.
@@ -311,28 +383,38 @@ mod tests {
 
     use super::*;
 
-    fn chat(text: &str) -> Event {
-        Event::Chat(Chat { id: text.to_owned(), text: text.to_owned(), n: 1, ..Chat::default() })
+    fn chat(text: &str) -> Chat {
+        Chat { id: text.to_owned(), text: text.to_owned(), n: 1, ..Chat::default() }
+    }
+
+    fn opened(settings: Settings, now: Instant) -> State {
+        let mut room = State::new(settings, now);
+        room.opened(Opening { epoch: "E".into(), ..Opening::default() }, false, now);
+        room
+    }
+
+    fn gift(room: &State) -> Event {
+        Event::Gift(Gift { offset: room.offset + 1, ..Gift::default() })
     }
 
     fn room() -> (State, Instant) {
         let now = Instant::now();
-        (State::new(Settings::default(), "E".into(), now), now)
+        (opened(Settings::default(), now), now)
     }
 
     #[test]
     fn a_quiet_rooms_message_goes_out_at_once() {
         let (mut room, now) = room();
-        assert_eq!(room.accept(chat("a"), now), Ok((0, Next::Flush)));
+        assert_eq!(room.chat(chat("a"), true, now), Next::Flush);
     }
 
     #[test]
     fn what_arrives_during_a_fan_out_goes_out_as_one_batch_after_it() {
         let (mut room, now) = room();
-        room.accept(chat("a"), now).unwrap();
+        room.chat(chat("a"), true, now);
         assert_eq!(room.take(now).chat.len(), 1);
         for text in ["b", "c", "d"] {
-            assert_eq!(room.accept(chat(text), now), Ok((0, Next::Nothing)));
+            assert_eq!(room.chat(chat(text), true, now), Next::Nothing);
         }
         assert_eq!(room.flushed(now), Next::Flush);
         assert_eq!(room.take(now).chat.len(), 3);
@@ -354,7 +436,7 @@ mod tests {
                     room.flushed(now);
                 }
             }
-            match room.accept(chat(&i.to_string()), now).unwrap().1 {
+            match room.chat(chat(&i.to_string()), true, now) {
                 Next::Flush => {
                     flushes += 1;
                     room.take(now);
@@ -372,7 +454,7 @@ mod tests {
     fn duplicates_in_a_flush_become_one_with_a_count() {
         let (mut room, now) = room();
         for text in ["gg", "hi", "gg", "gg"] {
-            room.accept(chat(text), now).unwrap();
+            room.chat(chat(text), true, now);
         }
         let batch = room.take(now);
         let said: Vec<(String, u32)> = batch
@@ -391,7 +473,7 @@ mod tests {
     fn a_viewer_back_from_a_cut_gets_every_gift_or_is_told() {
         let (mut room, now) = room();
         for _ in 0..3 {
-            room.accept(Event::Gift(Gift::default()), now).unwrap();
+            room.priority(gift(&room), now).unwrap();
         }
         room.take(now);
         room.flushed(now);
@@ -400,17 +482,18 @@ mod tests {
         let other = room.enter(Some(&Position { epoch: "F".into(), offset: 1 }));
         assert_eq!((other.recovered, other.missed.len()), (false, 0));
         let future = room.enter(Some(&Position { epoch: "E".into(), offset: 9 }));
-        assert!(!future.recovered);
+        assert!(!future.recovered && future.behind);
     }
 
     #[test]
     fn what_was_removed_does_not_come_back_as_history() {
         let (mut room, now) = room();
-        room.accept(chat("bad"), now).unwrap();
-        room.accept(chat("good"), now).unwrap();
+        room.chat(chat("bad"), true, now);
+        room.chat(chat("good"), true, now);
         room.take(now);
         room.flushed(now);
-        room.accept(Event::Removed(Removed { ids: vec!["bad".into()], ..Removed::default() }), now).unwrap();
+        let removed = Removed { offset: 1, ids: vec!["bad".into()], ..Removed::default() };
+        room.priority(Event::Removed(removed), now).unwrap();
         let history: Vec<String> = room.enter(None).history.into_iter().map(|c| c.text).collect();
         assert_eq!(history, ["good"]);
     }
@@ -418,14 +501,44 @@ mod tests {
     #[test]
     fn the_priority_lane_refuses_instead_of_growing_and_chat_drops_its_oldest() {
         let now = Instant::now();
-        let mut room = State::new(Settings { waiting: 2, ..Settings::default() }, "E".into(), now);
-        room.accept(Event::Gift(Gift::default()), now).unwrap();
-        room.accept(Event::Gift(Gift::default()), now).unwrap();
-        assert_eq!(room.accept(Event::Gift(Gift::default()), now), Err(Full));
+        let mut room = opened(Settings { waiting: 2, ..Settings::default() }, now);
+        room.priority(gift(&room), now).unwrap();
+        room.priority(gift(&room), now).unwrap();
+        assert_eq!(room.priority(gift(&room), now), Err(Full));
         for text in ["a", "b", "c"] {
-            room.accept(chat(text), now).unwrap();
+            room.chat(chat(text), true, now);
         }
         assert_eq!((room.take(now).chats, room.overflowed), (2, 1));
+    }
+
+    #[test]
+    fn a_new_epoch_is_told_to_everybody_and_its_events_follow() {
+        let (mut room, now) = room();
+        room.priority(gift(&room), now).unwrap();
+        room.take(now);
+        room.flushed(now);
+        let log = vec![Event::Gift(Gift { offset: 1, ..Gift::default() })];
+        room.opened(Opening { epoch: "F".into(), offset: 1, log, moderation: Vec::new() }, true, now);
+        assert_eq!(room.enter(None).offset, 0, "what is not flushed yet will come by the flush");
+        let batch = room.take(now);
+        assert!(matches!(&batch.priority[0], Event::Gap(gap) if gap.epoch.as_deref() == Some("F")));
+        assert_eq!(batch.priority[1].offset(), Some(1));
+        let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }));
+        assert!(!entry.recovered && entry.epoch == "F" && entry.offset == 1);
+    }
+
+    #[test]
+    fn only_this_pods_chats_go_to_the_other_pods_with_a_count() {
+        let now = Instant::now();
+        let mut room = opened(Settings { relayed: true, ..Settings::default() }, now);
+        for (text, ours) in [("a", true), ("b", false), ("a", true), ("c", true)] {
+            room.chat(chat(text), ours, now);
+        }
+        let batch = room.take(now);
+        assert_eq!((batch.ours.len(), batch.published, batch.chat.len()), (2, 0, 3));
+        room.flushed(now);
+        room.chat(chat("d"), true, now);
+        assert_eq!(room.take(now).published, 2);
     }
 
     proptest! {
@@ -449,7 +562,7 @@ mod tests {
                     from = Some(entry.from);
                 }
                 match step {
-                    0 | 1 => { room.accept(Event::Gift(Gift::default()), now).unwrap(); }
+                    0 | 1 => { room.priority(gift(&room), now).unwrap(); }
                     2 if !room.in_flight => {
                         let batch = room.take(now);
                         if from.is_some_and(|from| batch.sequence >= from) {

@@ -127,7 +127,7 @@ impl Backlog {
         } else if let Some(frame) = self.priority.pop_front() {
             self.cut = frame;
         } else if self.skipped > 0 {
-            let gap = Gap { lane: Lane::Chat, dropped: Some(std::mem::take(&mut self.skipped)) };
+            let gap = Gap { lane: Lane::Chat, dropped: Some(std::mem::take(&mut self.skipped)), epoch: None };
             self.cut = frame::personal(&[Event::Gap(gap)]).into();
         } else if let Some((frame, _)) = self.chat.take() {
             self.cut = frame;

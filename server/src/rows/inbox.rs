@@ -29,6 +29,7 @@ pub(super) enum Command<V, O> {
     Adopt(Box<Arrival<V>>),
     FanOut(Arc<Flush>),
     Visit { room: Option<RoomKey>, order: Arc<O> },
+    VisitOne { connection: u32, order: O },
     Drain { order: Arc<O>, spread_until: Instant, deadline: Instant },
     Undrain,
     Stop,
@@ -80,6 +81,11 @@ impl<V: Send + 'static, O: Send + Sync + 'static> Inboxes<V, O> {
     pub fn visit(&self, room: Option<RoomKey>, order: O) {
         let order = Arc::new(order);
         self.each(|| Command::Visit { room, order: Arc::clone(&order) });
+    }
+
+    /// Has one connection visited, if it is still there; another may have its number by now.
+    pub fn visit_one(&self, worker: usize, connection: u32, order: O) {
+        self.push(worker, Command::VisitOne { connection, order });
     }
 
     /// Visits all viewers with the order, spread evenly until `spread_until`; whoever is left at the

@@ -98,6 +98,8 @@ pub struct Io<'a> {
     pub now: Instant,
     /// The worker's number.
     pub worker: usize,
+    /// The connection's number on its worker, for [`Inboxes::visit_one`]; used again once it is gone.
+    pub connection: u32,
     out: &'a mut Vec<u8>,
     actions: Actions,
 }

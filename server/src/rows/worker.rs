@@ -151,6 +151,9 @@ impl<H: Handler> Worker<H> {
             Command::Adopt(arrival) => self.adopt(*arrival),
             Command::FanOut(flush) => self.jobs.push_back(Job { flush, row: 0 }),
             Command::Visit { room, order } => self.visit(room, &order),
+            Command::VisitOne { connection, order } => {
+                self.call(connection, |handler, viewer, io| handler.visit(viewer, &order, io));
+            }
             Command::Drain { order, spread_until, deadline } => {
                 let left: Vec<u32> = self.connections.iter().map(|(index, _)| index as u32).collect();
                 let all = left.len();
@@ -196,7 +199,13 @@ impl<H: Handler> Worker<H> {
             return;
         }
         let mut out = std::mem::take(&mut self.out);
-        let mut io = Io { now: self.now, worker: self.number, out: &mut out, actions: Actions::default() };
+        let mut io = Io {
+            now: self.now,
+            worker: self.number,
+            connection: index,
+            out: &mut out,
+            actions: Actions::default(),
+        };
         body(&self.handler, &mut connection.viewer, &mut io);
         let Actions { seat, deadline, close } = io.actions;
         if let Some(deadline) = deadline {

@@ -265,13 +265,16 @@ pub struct Stats {
 }
 
 /// Something was lost on the way to this viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// On which lane.
     pub lane: Lane,
     /// How many messages, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// The priority lane begins anew under this epoch; offsets count from 1 again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
 }
 
 /// Connect anew within the time, wait for `joined` there, then close here with 1000.
@@ -318,6 +321,16 @@ impl Event {
             Event::Removed(e) => Some(e.offset),
             Event::Mode(e) => Some(e.offset),
             _ => None,
+        }
+    }
+
+    /// Gives a message another id; no effect on events without one.
+    pub fn set_id(&mut self, id: String) {
+        match self {
+            Event::Chat(e) => e.id = id,
+            Event::Gift(e) => e.id = id,
+            Event::Notice(e) => e.id = id,
+            _ => {}
         }
     }
 

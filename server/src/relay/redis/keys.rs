@@ -1,0 +1,64 @@
+//! Names in Redis. All of a room share one hash tag, so that one script can touch them on a cluster.
+
+/// The names of one fleet.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    fleet: String,
+}
+
+impl Keys {
+    /// Names of the fleet `namespace/name`.
+    pub fn new(fleet: &str) -> Keys {
+        Keys { fleet: fleet.to_owned() }
+    }
+
+    fn prefix(&self) -> String {
+        format!("danmu:{{{}/", self.fleet)
+    }
+
+    /// Hash: the epoch `e`, the run id `r` of the primary that began it, the highest offset `o`.
+    pub fn meta(&self, room: &str) -> String {
+        format!("{}{room}}}:meta", self.prefix())
+    }
+
+    /// Stream: the newest priority events; an entry's id is its offset.
+    pub fn log(&self, room: &str) -> String {
+        format!("{}{room}}}:log", self.prefix())
+    }
+
+    /// Hash: mutes and bans with their ends, and `version`, which counts changes.
+    pub fn moderation(&self, room: &str) -> String {
+        format!("{}{room}}}:moderation", self.prefix())
+    }
+
+    /// Hash: what was published under an idempotency key.
+    pub fn once(&self, room: &str, key: &str) -> String {
+        format!("{}{room}}}:once:{key}", self.prefix())
+    }
+
+    /// The pub/sub channel.
+    pub fn channel(&self, room: &str) -> String {
+        format!("{}{room}}}:live", self.prefix())
+    }
+
+    /// The room of a channel.
+    pub fn room<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        let room = channel.strip_prefix(&self.prefix())?.strip_suffix("}:live")?;
+        danmu_wire::is_room_id(room).then_some(room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_leads_back_to_its_room_and_to_no_other() {
+        let keys = Keys::new("local/default");
+        assert_eq!(keys.channel("a"), "danmu:{local/default/a}:live");
+        assert_eq!(keys.room(&keys.channel("worlds-final")), Some("worlds-final"));
+        for other in ["danmu:{local/other/a}:live", "danmu:{local/default/a}:log", "danmu:{local/default/}:live", ""] {
+            assert_eq!(keys.room(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The relay on Redis: pub/sub is the bell, a stream a room is the log.
+//!
+//! Three parts: [`Redis`] is what the pod calls; the `sender` task publishes chats and numbers in order;
+//! the `link` task holds the subscriptions, takes what arrives, and makes rooms whole again after a cut.
+//! Both connections live and die together as a session.
+
+mod address;
+mod connection;
+mod keys;
+mod link;
+pub mod packet;
+mod script;
+mod sender;
+mod subscription;
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+use danmu_wire::Event;
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tokio::sync::{Notify, mpsc};
+
+pub use address::{Address, AddressError};
+
+use super::{Change, Deliver, Metrics, PublishError, Receipt};
+use connection::Connection;
+use keys::Keys;
+use script::Scripts;
+
+/// Packets that wait to be sent. At 1,000 rooms with 20 flushes a second these are 400 ms.
+const OUTGOING: usize = 8192;
+/// Bytes that wait to be sent, or to be taken.
+const BYTES: usize = 64 << 20;
+/// Rooms to open or close that wait for the link; what does not fit is found by its next tick.
+const COMMANDS: usize = 8192;
+
+/// The relay on Redis.
+#[derive(Debug)]
+pub struct Redis {
+    shared: Arc<Shared>,
+    start: OnceLock<()>,
+    parts: std::sync::Mutex<Option<Parts>>,
+}
+
+/// What the tasks take with them when they start.
+#[derive(Debug)]
+struct Parts {
+    address: Address,
+    runtime: tokio::runtime::Handle,
+    commands: mpsc::Receiver<Command>,
+    outgoing: mpsc::Receiver<Outgoing>,
+}
+
+/// What all three parts share.
+#[derive(Debug)]
+struct Shared {
+    keys: Keys,
+    /// This process, anew at each start.
+    pod: String,
+    deliver: OnceLock<Weak<dyn Deliver>>,
+    metrics: Arc<Metrics>,
+    commands: mpsc::Sender<Command>,
+    outgoing: mpsc::Sender<Outgoing>,
+    outgoing_bytes: AtomicUsize,
+    /// There while Redis is.
+    session: ArcSwapOption<Session>,
+    scripts: Scripts,
+}
+
+/// Both connections, from one connect to the next.
+#[derive(Debug)]
+struct Session {
+    commanding: Connection,
+    /// Rung when one of the two turned out to be dead.
+    broken: Arc<Notify>,
+}
+
+impl Session {
+    /// Waits for a script, at most as long as a publisher is made to wait.
+    async fn answered<T>(
+        &self,
+        script: impl Future<Output = Result<Result<T, PublishError>, RedisError>>,
+    ) -> Result<T, PublishError> {
+        match tokio::time::timeout(Duration::from_secs(3), script).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "Redis refused or did not answer");
+                self.failed(&error);
+                Err(PublishError::Away)
+            }
+            Err(_) => {
+                self.broken.notify_one();
+                Err(PublishError::Away)
+            }
+        }
+    }
+
+    /// Ends the session when the error says that it is dead, or that this server is no primary any more.
+    fn failed(&self, error: &RedisError) {
+        let demoted = matches!(
+            error.kind(),
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+        );
+        if demoted || error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
+            self.broken.notify_one();
+        }
+    }
+}
+
+/// What the link is told.
+#[derive(Debug)]
+enum Command {
+    Open(Arc<str>),
+    Close(Arc<str>),
+    Check(Arc<str>),
+}
+
+/// A packet to send.
+#[derive(Debug)]
+struct Outgoing {
+    channel: String,
+    bytes: Vec<u8>,
+}
+
+impl Redis {
+    /// A relay for the fleet `namespace/name`; connects once it is attached.
+    pub fn new(
+        address: Address,
+        fleet: &str,
+        metrics: Arc<Metrics>,
+        runtime: tokio::runtime::Handle,
+    ) -> Redis {
+        // TLS needs one crypto provider for the process; a second installation would be refused, and is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (commands, told) = mpsc::channel(COMMANDS);
+        let (outgoing, sent) = mpsc::channel(OUTGOING);
+        let shared = Arc::new(Shared {
+            keys: Keys::new(fleet),
+            pod: ulid::Ulid::generate().to_string(),
+            deliver: OnceLock::new(),
+            metrics,
+            commands,
+            outgoing,
+            outgoing_bytes: AtomicUsize::new(0),
+            session: ArcSwapOption::empty(),
+            scripts: Scripts::new(),
+        });
+        let parts = Parts { address, runtime, commands: told, outgoing: sent };
+        Redis { shared, start: OnceLock::new(), parts: std::sync::Mutex::new(Some(parts)) }
+    }
+
+    pub(super) fn attach(&self, deliver: Weak<dyn Deliver>) {
+        let _ = self.shared.deliver.set(deliver);
+        self.start.get_or_init(|| {
+            let parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            if let Some(Parts { address, runtime, commands, outgoing }) = parts {
+                runtime.spawn(sender::run(Arc::clone(&self.shared), outgoing));
+                runtime.spawn(link::run(Arc::clone(&self.shared), address, commands));
+            }
+        });
+    }
+
+    pub(super) fn open(&self, room: &Arc<str>) {
+        // Not sent: the link's next tick finds the room.
+        let _ = self.shared.commands.try_send(Command::Open(Arc::clone(room)));
+    }
+
+    pub(super) fn close(&self, room: &Arc<str>) {
+        let _ = self.shared.commands.try_send(Command::Close(Arc::clone(room)));
+    }
+
+    pub(super) fn check(&self, room: &Arc<str>) {
+        let _ = self.shared.commands.try_send(Command::Check(Arc::clone(room)));
+    }
+
+    pub(super) fn chat(&self, room: &str, before: u64, chats: &[Event]) {
+        match packet::chat(&self.shared.pod, before, unix_micros(), chats) {
+            Some(bytes) if bytes.len() <= packet::MAX_PACKET => self.shared.send(room, bytes),
+            _ => self.shared.metrics.lost("too_large"),
+        }
+    }
+
+    pub(super) async fn priority(
+        &self,
+        room: &str,
+        event: Event,
+        key: Option<&str>,
+    ) -> Result<Receipt, PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        let published = shared.scripts.publish(&session.commanding, &shared.keys, room, &event, key);
+        session.answered(published).await
+    }
+
+    pub(super) async fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        let now = unix_micros() / 1000;
+        session.answered(shared.scripts.moderate(&session.commanding, &shared.keys, room, change, now)).await
+    }
+
+    pub(super) fn is_degraded(&self) -> bool {
+        self.shared.session.load().is_none()
+    }
+}
+
+impl Shared {
+    fn deliver(&self) -> Option<Arc<dyn Deliver>> {
+        self.deliver.get()?.upgrade()
+    }
+
+    /// Gives a packet to the sender; what does not fit is lost, and the receivers' counts tell it.
+    fn send(&self, room: &str, bytes: Vec<u8>) {
+        let length = bytes.len();
+        if self.outgoing_bytes.fetch_add(length, Ordering::Relaxed) + length > BYTES {
+            self.outgoing_bytes.fetch_sub(length, Ordering::Relaxed);
+            return self.metrics.lost("queue_full");
+        }
+        if self.outgoing.try_send(Outgoing { channel: self.keys.channel(room), bytes }).is_err() {
+            self.outgoing_bytes.fetch_sub(length, Ordering::Relaxed);
+            self.metrics.lost("queue_full");
+        }
+    }
+}
+
+fn unix_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}

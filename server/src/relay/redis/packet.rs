@@ -1,0 +1,174 @@
+//! What travels on a room's channel: a letter, a few words, and JSON where there is more to say.
+
+use std::str::{SplitN, from_utf8};
+
+use danmu_wire::{Chat, Event};
+
+use crate::relay::Change;
+
+/// Longest packet taken. A flush of 4,096 chats of 1,000 characters would be larger; it is not sent.
+pub const MAX_PACKET: usize = 1 << 20;
+
+/// One packet.
+#[derive(Debug, PartialEq)]
+pub enum Packet<'a> {
+    /// Chats of one flush of a pod.
+    Chat {
+        /// The pod's id, new at each start.
+        pod: &'a str,
+        /// How many chats it published to this room before.
+        before: u64,
+        /// When it was sent, in microseconds since 1970.
+        sent: u64,
+        /// The chats.
+        chats: Vec<Chat>,
+    },
+    /// A pod's numbers.
+    Here {
+        /// The pod's id.
+        pod: &'a str,
+        /// Its viewers of this room.
+        viewers: u64,
+        /// Its distinct senders of the last two seconds.
+        senders: u32,
+    },
+    /// A pod has closed the room.
+    Gone {
+        /// The pod's id.
+        pod: &'a str,
+    },
+    /// A priority event.
+    Priority {
+        /// The lane's epoch.
+        epoch: &'a str,
+        /// The event's place.
+        offset: u64,
+        /// The event, numbered.
+        event: Event,
+    },
+    /// The lane begins anew.
+    Epoch(&'a str),
+    /// A moderator's change.
+    Moderate(Change),
+}
+
+/// The pod that sent a packet, without reading all of it: every pod gets its own packets back.
+pub fn sender(bytes: &[u8]) -> Option<&[u8]> {
+    let (kind, rest) = bytes.split_first()?;
+    matches!(kind, b'C' | b'H' | b'G').then(|| rest.split(|b| *b == b' ').next().unwrap_or_default())
+}
+
+/// Chats of one flush.
+pub fn chat(pod: &str, before: u64, sent: u64, chats: &[Event]) -> Option<Vec<u8>> {
+    let mut bytes = format!("C{pod} {before} {sent} ").into_bytes();
+    serde_json::to_writer(&mut bytes, chats).ok()?;
+    Some(bytes)
+}
+
+/// A pod's numbers.
+pub fn here(pod: &str, viewers: u64, senders: u32) -> Vec<u8> {
+    format!("H{pod} {viewers} {senders}").into_bytes()
+}
+
+/// A pod has closed the room.
+pub fn gone(pod: &str) -> Vec<u8> {
+    format!("G{pod}").into_bytes()
+}
+
+impl Packet<'_> {
+    /// Reads a packet; `None` for anything that is none, for whoever may write to Redis.
+    pub fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
+        if bytes.len() > MAX_PACKET {
+            return None;
+        }
+        let text = from_utf8(bytes).ok()?;
+        let kind = text.chars().next().filter(char::is_ascii)?;
+        let rest = text.get(1..)?;
+        match kind {
+            'C' => {
+                let mut words = rest.splitn(4, ' ');
+                let (pod, before, sent) = (word(&mut words)?, number(&mut words)?, number(&mut words)?);
+                let chats = serde_json::from_str::<Vec<Event>>(words.next()?).ok()?;
+                let chats: Vec<Chat> = chats
+                    .into_iter()
+                    .filter_map(|event| if let Event::Chat(chat) = event { Some(chat) } else { None })
+                    .collect();
+                before.checked_add(chats.len() as u64)?;
+                Some(Packet::Chat { pod, before, sent, chats })
+            }
+            'H' => {
+                let mut words = rest.splitn(3, ' ');
+                let pod = word(&mut words)?;
+                let viewers = number(&mut words)?;
+                Some(Packet::Here { pod, viewers, senders: words.next()?.parse().ok()? })
+            }
+            'G' => word(&mut rest.splitn(1, ' ')).map(|pod| Packet::Gone { pod }),
+            'P' => {
+                let mut words = rest.splitn(3, ' ');
+                let (epoch, offset) = (word(&mut words)?, number(&mut words)?);
+                let event = priority(words.next()?, offset)?;
+                Some(Packet::Priority { epoch, offset, event })
+            }
+            'E' => word(&mut rest.splitn(1, ' ')).map(Packet::Epoch),
+            'M' => serde_json::from_str(rest).ok().map(Packet::Moderate),
+            _ => None,
+        }
+    }
+}
+
+/// A priority event as kept in the log, numbered.
+pub fn priority(json: &str, offset: u64) -> Option<Event> {
+    let mut event: Event = serde_json::from_str(json).ok()?;
+    if event.lane() != Some(danmu_wire::Lane::Priority) {
+        return None;
+    }
+    event.set_offset(offset);
+    Some(event)
+}
+
+/// Ids of pods and epochs are ULIDs; the bound keeps what others write small.
+fn word<'a>(words: &mut SplitN<'a, char>) -> Option<&'a str> {
+    words.next().filter(|word| (1..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_graphic()))
+}
+
+fn number(words: &mut SplitN<'_, char>) -> Option<u64> {
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use danmu_wire::Gift;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_what_arrives() {
+        let said = Chat { id: "1".into(), text: "hi {} 弹幕".into(), n: 2, ..Chat::default() };
+        let bytes = chat("POD", 7, 99, &[Event::Chat(said.clone())]).unwrap();
+        assert_eq!(sender(&bytes), Some(&b"POD"[..]));
+        let expected = Packet::Chat { pod: "POD", before: 7, sent: 99, chats: vec![said] };
+        assert_eq!(Packet::parse(&bytes), Some(expected));
+        let here = here("POD", 3, 2);
+        assert_eq!(Packet::parse(&here), Some(Packet::Here { pod: "POD", viewers: 3, senders: 2 }));
+        assert_eq!(Packet::parse(&gone("POD")), Some(Packet::Gone { pod: "POD" }));
+        let event = Event::Gift(Gift { offset: 4, gift: "rose".into(), ..Gift::default() });
+        let bytes = format!("PE 4 {}", serde_json::to_string(&event).unwrap());
+        assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Priority { epoch: "E", offset: 4, event }));
+    }
+
+    #[test]
+    fn a_chat_does_not_pass_as_priority() {
+        assert_eq!(Packet::parse(br#"PE 4 {"ev":"chat","id":"1","text":"x"}"#), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in "[CHGPEM]") {
+            let _ = Packet::parse(&bytes);
+            let mut with_kind = kind.into_bytes();
+            with_kind.extend(bytes);
+            let _ = (Packet::parse(&with_kind), sender(&with_kind));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The three scripts, and what they answer. Each is one step in Redis, on one primary.
+
+use danmu_wire::Event;
+use redis::{FromRedisValue, RedisError, Script, Value};
+
+use super::{connection::Connection, keys::Keys, packet};
+use crate::relay::{Change, LOG, PublishError, Receipt, Target};
+
+/// How long the log of a silent room is kept.
+const LOG_SECONDS: u32 = 3600;
+/// How long the epoch of a room is kept that nobody opens: longer than its log, or an offset could come
+/// twice under one epoch.
+const META_SECONDS: u32 = 7 * 24 * 3600;
+/// How long mutes and bans of a room are kept that nobody opens.
+const MODERATION_SECONDS: u32 = 90 * 24 * 3600;
+/// How long a publish counts once.
+const ONCE_SECONDS: u32 = 3600;
+/// Mutes and bans of one room.
+const MAX_CHANGES: usize = 30_000;
+
+/// The scripts, hashed once.
+pub(super) struct Scripts {
+    publish: Script,
+    load: Script,
+    moderate: Script,
+}
+
+/// What is known of a room already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) epoch: String,
+    pub(super) offset: u64,
+    pub(super) version: String,
+}
+
+/// What a load answers.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) epoch: String,
+    pub(super) top: u64,
+    pub(super) events: Vec<(u64, Event)>,
+    pub(super) version: String,
+    /// All mutes and bans, if they changed.
+    pub(super) moderation: Option<Vec<Change>>,
+}
+
+fn fresh_epoch() -> String {
+    ulid::Ulid::generate().to_string()
+}
+
+impl Scripts {
+    pub(super) fn new() -> Scripts {
+        Scripts {
+            publish: Script::new(include_str!("lua/publish.lua")),
+            load: Script::new(include_str!("lua/load.lua")),
+            moderate: Script::new(include_str!("lua/moderate.lua")),
+        }
+    }
+
+    pub(super) async fn publish(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        event: &Event,
+        key: Option<&str>,
+    ) -> Result<Result<Receipt, PublishError>, RedisError> {
+        let json = |event: &Event| serde_json::to_string(event).unwrap_or_default();
+        let mut call = self.publish.prepare_invoke();
+        call.key(keys.meta(room)).key(keys.log(room)).key(keys.once(room, key.unwrap_or_default()));
+        call.arg(json(event)).arg(fresh_epoch()).arg(LOG).arg(LOG_SECONDS).arg(META_SECONDS);
+        call.arg(keys.channel(room)).arg(connection.publish());
+        call.arg(if key.is_some() { ONCE_SECONDS } else { 0 });
+        call.arg(json(&crate::relay::without_id(event))).arg(event.id().unwrap_or_default());
+        let answer: Vec<String> = Vec::from_redis_value(connection.invoke(&call).await?)?;
+        Ok(match answer.as_slice() {
+            [_, epoch, offset, id] => Ok(Receipt {
+                id: (!id.is_empty()).then(|| id.clone()),
+                epoch: epoch.clone(),
+                offset: offset.parse().unwrap_or_default(),
+            }),
+            _ => Err(PublishError::Conflict),
+        })
+    }
+
+    pub(super) async fn load(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        known: &Known,
+    ) -> Result<Answer, RedisError> {
+        let mut call = self.load.prepare_invoke();
+        call.key(keys.meta(room)).key(keys.log(room)).key(keys.moderation(room));
+        call.arg(fresh_epoch()).arg(&known.epoch).arg(known.offset).arg(&known.version);
+        call.arg(META_SECONDS).arg(MODERATION_SECONDS).arg(keys.channel(room)).arg(connection.publish());
+        type Entries = Vec<(String, Vec<(String, String)>)>;
+        let (epoch, top, entries, version, moderation): (String, String, Entries, String, Vec<String>) =
+            FromRedisValue::from_redis_value(connection.invoke(&call).await?)?;
+        let event = |(id, fields): (String, Vec<(String, String)>)| {
+            let offset: u64 = id.split('-').next()?.parse().ok()?;
+            Some((offset, packet::priority(&fields.first()?.1, offset)?))
+        };
+        let moderation = (version != known.version).then(|| changes(&moderation));
+        Ok(Answer {
+            epoch,
+            top: top.parse().unwrap_or_default(),
+            events: entries.into_iter().filter_map(event).collect(),
+            version,
+            moderation,
+        })
+    }
+
+    pub(super) async fn moderate(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        change: &Change,
+        now_ms: u64,
+    ) -> Result<Result<bool, PublishError>, RedisError> {
+        let packet = format!("M{}", serde_json::to_string(change).unwrap_or_default());
+        if matches!(change.target, Target::Disconnect(_)) {
+            let mut publish = redis::cmd(connection.publish());
+            publish.arg(keys.channel(room)).arg(packet);
+            return connection.send(&publish).await.map(|_| Ok(true));
+        }
+        let value = match (change.lifted, change.until) {
+            (true, _) => String::new(),
+            (false, until) => until.unwrap_or(0).to_string(),
+        };
+        let mut call = self.moderate.prepare_invoke();
+        call.key(keys.moderation(room)).arg(serde_json::to_string(&change.target).unwrap_or_default());
+        call.arg(value).arg(now_ms).arg(MAX_CHANGES).arg(MODERATION_SECONDS);
+        call.arg(keys.channel(room)).arg(connection.publish()).arg(packet);
+        let answer = String::from_redis_value(connection.invoke(&call).await?)?;
+        Ok(match answer.as_str() {
+            "full" => Err(PublishError::Full(format!(
+                "the room has {MAX_CHANGES} mutes and bans: lift some first, or put lasting ones into its manifest"
+            ))),
+            found => Ok(found == "1"),
+        })
+    }
+}
+
+/// Mutes and bans of the hash's fields and values; what is none is skipped.
+fn changes(fields: &[String]) -> Vec<Change> {
+    fields
+        .chunks_exact(2)
+        .filter_map(|pair| {
+            let target = serde_json::from_str(pair.first()?).ok()?;
+            let until: u64 = pair.get(1)?.parse().ok()?;
+            Some(Change { target, until: (until > 0).then_some(until), lifted: false })
+        })
+        .collect()
+}
+
+impl std::fmt::Debug for Scripts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scripts")
+    }
+}
+
+/// What a pushed message holds: the channel and the bytes.
+pub(super) fn message(data: Vec<Value>) -> Option<(String, Vec<u8>)> {
+    let mut data = data.into_iter();
+    match (data.next()?, data.next()?) {
+        (Value::BulkString(channel), Value::BulkString(bytes)) => {
+            Some((String::from_utf8(channel).ok()?, bytes))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,107 @@
+//! One room's end of the relay: its place in the lane, its other pods, and what it last told them.
+
+use std::time::{Duration, Instant};
+
+use super::script::Known;
+use crate::relay::{Here, Peers, peers::Roster, sequence::Sequence};
+
+/// A room with other pods tells its numbers at least this often, or it would count as gone.
+const SHARED: Duration = Duration::from_millis(1900);
+/// A room that is on this pod alone asks around this often, should the first word have been lost.
+const ALONE: Duration = Duration::from_secs(30);
+/// A room whose lane was used this recently is compared with the log from time to time.
+const RECENT: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) sequence: Sequence,
+    pub(super) roster: Roster,
+    /// The version of the moderation that was delivered.
+    pub(super) version: String,
+    /// Whether the log has to be loaded at the next tick.
+    pub(super) reload: bool,
+    /// When the lane was last used.
+    pub(super) used: Option<Instant>,
+    told: Option<(Instant, u64, u32)>,
+    /// Another pod does not know us yet.
+    pub(super) asked: bool,
+    delivered: Peers,
+}
+
+impl Subscription {
+    pub(super) fn new() -> Self {
+        Subscription {
+            sequence: Sequence::default(),
+            roster: Roster::default(),
+            version: String::new(),
+            reload: false,
+            used: None,
+            told: None,
+            asked: false,
+            delivered: Peers::default(),
+        }
+    }
+
+    pub(super) fn known(&self) -> Known {
+        Known {
+            epoch: self.sequence.epoch().to_owned(),
+            offset: self.sequence.offset(),
+            version: self.version.clone(),
+        }
+    }
+
+    /// Whether other pods have to be told this pod's numbers now. Changes are told once a second at most,
+    /// because this is asked once a second.
+    pub(super) fn has_to_tell(&mut self, here: &Here, now: Instant) -> bool {
+        let due = match self.told {
+            None => true,
+            Some((at, viewers, senders)) => {
+                let since = now.saturating_duration_since(at);
+                let changed = (viewers, senders) != (here.viewers, here.senders);
+                let shared = !self.roster.is_empty();
+                self.asked || (shared && (changed || since >= SHARED)) || since >= ALONE
+            }
+        };
+        if due {
+            self.told = Some((now, here.viewers, here.senders));
+            self.asked = false;
+        }
+        due
+    }
+
+    /// The other pods, if they are not what was delivered last.
+    pub(super) fn new_peers(&mut self) -> Option<Peers> {
+        let sum = self.roster.sum();
+        (sum != self.delivered).then(|| {
+            self.delivered = sum;
+            sum
+        })
+    }
+
+    /// Whether the lane is worth comparing with the log.
+    pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        self.used.is_some_and(|used| now.saturating_duration_since(used) < RECENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_on_one_pod_is_silent_and_a_shared_one_tells_changes_and_that_it_lives() {
+        let mut room = Subscription::new();
+        let start = Instant::now();
+        let here = |viewers| Here { room: "r".into(), viewers, senders: 0 };
+        let mut told = |room: &mut Subscription, second: u64, viewers| {
+            room.has_to_tell(&here(viewers), start + Duration::from_secs(second))
+        };
+        assert!(told(&mut room, 0, 1), "the first word");
+        assert!(!told(&mut room, 1, 2) && !told(&mut room, 20, 3), "nobody to tell");
+        room.roster.here("other", 1, 0, start);
+        assert!(told(&mut room, 21, 4), "a change");
+        assert!(!told(&mut room, 22, 4) && told(&mut room, 23, 4), "a sign of life");
+        room.roster.gone("other");
+        assert!(!told(&mut room, 30, 9) && told(&mut room, 60, 9), "asking around");
+    }
+}
