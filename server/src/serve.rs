@@ -109,6 +109,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         registry,
         rows: Arc::clone(&rows_metrics),
         token: flags.admin_token.clone().filter(|token| !token.is_empty()),
+        metrics_token: flags.metrics_token.clone(),
         capacity,
         drain_seconds: flags.drain_seconds,
     });
