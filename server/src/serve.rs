@@ -76,6 +76,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let mut registry = Registry::with_prefix("danmu");
     rows_metrics.register(&mut registry);
     edge_metrics.register(&mut registry);
+    admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
     let sessions = Arc::new(Sessions {
         rooms: Arc::clone(&rooms),

@@ -4,6 +4,7 @@
 mod access;
 mod answer;
 mod body;
+mod collector;
 mod fields;
 mod moderation;
 mod process;
@@ -19,7 +20,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{drain::Drain, edge::listener::Edge, relay::Memory, rows};
+use crate::{drain::Drain, edge::listener::Edge, relay::Memory, room::Rooms, rows};
 use answer::Refusal;
 
 /// What the admin port needs.
@@ -113,6 +114,11 @@ fn metrics() -> Routes {
 
 fn health() -> Routes {
     OpenApiRouter::new().routes(routes!(process::live)).routes(routes!(process::ready))
+}
+
+/// Registers what is looked up when metrics are read.
+pub fn register(registry: &mut Registry, rooms: &Arc<Rooms>) {
+    registry.register_collector(Box::new(collector::BusyRooms(Arc::clone(rooms))));
 }
 
 /// All routes.

@@ -12,7 +12,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use prometheus_client::encoding::text;
+use prometheus_client::{encoding::text, registry::Registry};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -20,7 +20,7 @@ use super::{
     Admin,
     answer::{BadBody, Denied, Refusal},
     body::Body,
-    document,
+    collector, document,
     moderation::undone,
 };
 
@@ -121,8 +121,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
     responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
         Denied))]
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    static PROCESS: LazyLock<Registry> = LazyLock::new(collector::process);
     let mut lines = String::new();
-    match text::encode(&mut lines, &admin.registry) {
+    let encoded = text::encode_registry(&mut lines, &admin.registry)
+        .and_then(|()| text::encode_registry(&mut lines, &PROCESS))
+        .and_then(|()| text::encode_eof(&mut lines));
+    match encoded {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], lines).into_response(),
         Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
