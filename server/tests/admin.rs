@@ -322,8 +322,10 @@ async fn the_metrics_tell_what_happened() {
     assert!(value("danmu_accepted_messages_total") >= 3.0);
     assert!(value("danmu_received_frames_total") >= 3.0);
     assert!(value("danmu_flushes_total") >= 3.0);
-    assert!(value("danmu_writes_total") >= value("danmu_flushes_total"));
-    assert!(value("danmu_sent_bytes_total") > 50.0 * value("danmu_writes_total"));
+    // "hello" and the rose to two viewers each.
+    assert!(value("danmu_writes_total") >= 4.0);
+    let size = value("danmu_sent_bytes_total") / value("danmu_writes_total");
+    assert!((20.0..1000.0).contains(&size), "{size} bytes a write");
     let flushes = value("danmu_fan_out_latency_seconds_count");
     assert_eq!(value(r#"danmu_fan_out_latency_seconds_bucket{le="+Inf"}"#), flushes);
     let mean = value("danmu_fan_out_latency_seconds_sum") / flushes;
