@@ -9,7 +9,10 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::{
-    edge::{origin::Origins, token::Keys},
+    edge::{
+        origin::Origins,
+        token::{Keys, Sources},
+    },
     relay::redis::Address,
 };
 
@@ -28,6 +31,9 @@ pub struct Flags {
     /// Bearer token of the admin API
     #[arg(long, env = "DANMU_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub admin_token: Option<String>,
+    /// Bearer token of /metrics; none: /metrics is open
+    #[arg(long, env = "DANMU_METRICS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub metrics_token: Option<String>,
     /// Most connections from one address (IPv6: one /64); 0 is no cap
     #[arg(long, env = "DANMU_PER_ADDRESS_CAP", default_value_t = 0, value_name = "N")]
     pub per_address_cap: usize,
@@ -65,6 +71,12 @@ pub struct Flags {
     /// The fleet's namespace and name, which all its pods share in Redis
     #[arg(long, env = "DANMU_FLEET", default_value = "local/default", value_name = "NAMESPACE/NAME")]
     pub fleet: String,
+    /// What the `aud` claim must have; none: `aud` is ignored
+    #[arg(long, env = "DANMU_TOKEN_AUDIENCE", value_name = "NAME")]
+    pub token_audience: Option<String>,
+    /// What the `iss` claim must be; none: `iss` is ignored
+    #[arg(long, env = "DANMU_TOKEN_ISSUER", value_name = "NAME")]
+    pub token_issuer: Option<String>,
     /// Least milliseconds between two flushes of a busy room
     #[arg(long, env = "DANMU_TICK_MS", default_value_t = 50, value_name = "MS")]
     pub tick_ms: u64,
@@ -105,6 +117,17 @@ impl Flags {
                 "--admin: {} can be reached from elsewhere; set --admin-token or use a loopback address",
                 self.admin
             ));
+        }
+        if self.metrics_token.as_deref() == Some("") {
+            faults.push("--metrics-token: it is empty; leave it away for open /metrics".to_owned());
+        }
+        for (flag, token) in [("--admin-token", &self.admin_token), ("--metrics-token", &self.metrics_token)]
+        {
+            if token.as_deref().is_some_and(|token| !can_be_sent(token)) {
+                faults.push(format!(
+                    "{flag}: no request can carry it; use visible ASCII, without spaces at the ends"
+                ));
+            }
         }
         if self.upgrades_per_second == 0 {
             faults.push("--upgrades-per-second: 0 lets nobody in; use at least 1".to_owned());
@@ -162,19 +185,33 @@ impl Flags {
         };
         let eddsa = read("--token-eddsa", &self.token_eddsa);
         let rs256 = read("--token-rs256", &self.token_rs256);
-        let secret = self.token_secret.as_ref().map(String::as_bytes);
-        if secret.is_some_and(|secret| secret.len() < 16) {
-            faults.push("--token-secret: shorter than 16 bytes can be guessed; use a longer one".to_owned());
+        for (flag, value) in
+            [("--token-audience", &self.token_audience), ("--token-issuer", &self.token_issuer)]
+        {
+            if value.as_deref() == Some("") {
+                faults
+                    .push(format!("{flag}: it is empty, and no token would fit; leave it away to take any"));
+            }
         }
-        Keys::new(secret, eddsa.as_deref(), rs256.as_deref())
-            .map_err(|error| faults.push(format!("token keys: {error}")))
-            .ok()
+        let sources = Sources {
+            hs256_secret: self.token_secret.as_ref().map(String::as_bytes),
+            eddsa_pem: eddsa.as_deref(),
+            rs256_pem: rs256.as_deref(),
+            audience: self.token_audience.as_deref(),
+            issuer: self.token_issuer.as_deref(),
+        };
+        Keys::new(&sources).map_err(|all| faults.extend(all.iter().map(ToString::to_string))).ok()
     }
 }
 
 /// What Kubernetes names are made of; braces would break the hash tag of our keys.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+}
+
+/// Whether `Authorization: Bearer` can hold it.
+fn can_be_sent(token: &str) -> bool {
+    token.trim() == token && token.chars().all(|c| c == ' ' || c.is_ascii_graphic())
 }
 
 fn address(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<SocketAddr> {

@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration, time::Instant};
 
 use clap::{Parser, Subcommand};
 use danmu_server::{
+    admin,
     catalog::{self, Catalog},
     config::{Config, Flags},
     edge::{
@@ -36,6 +37,8 @@ enum Command {
         #[command(flatten)]
         flags: Box<Flags>,
     },
+    /// Print the OpenAPI document of the admin API
+    Openapi,
     /// Print a token for trials
     Token {
         /// The HS256 secret that the server has as --token-secret
@@ -56,6 +59,12 @@ enum Command {
         /// How long it holds
         #[arg(long, default_value_t = 3600)]
         seconds: u64,
+        /// The `aud` claim, for a server with --token-audience
+        #[arg(long, env = "DANMU_TOKEN_AUDIENCE")]
+        audience: Option<String>,
+        /// The `iss` claim, for a server with --token-issuer
+        #[arg(long, env = "DANMU_TOKEN_ISSUER")]
+        issuer: Option<String>,
     },
 }
 
@@ -72,13 +81,17 @@ fn main() -> ExitCode {
         }
     };
     match (cli.command, cli.flags) {
-        (Some(Command::Token { secret, user, name, role, rooms, seconds }), _) => {
+        (Some(Command::Token { secret, user, name, role, rooms, seconds, audience, issuer }), _) => {
             let rooms = (!rooms.is_empty()).then_some(rooms);
-            let claims = Claims { sub: user, name, role, rooms, exp: unix_now() + seconds };
-            match token::mint(secret.as_bytes(), &claims) {
+            let claims = Claims { sub: user, name, role, rooms, exp: unix_now().saturating_add(seconds) };
+            match token::mint_for(secret.as_bytes(), &claims, audience.as_deref(), issuer.as_deref()) {
                 Ok(token) => println!("{token}"),
                 Err(error) => return fail(&[format!("token: {error}")]),
             }
+            ExitCode::SUCCESS
+        }
+        (Some(Command::Openapi), _) => {
+            print!("{}", admin::document());
             ExitCode::SUCCESS
         }
         (Some(Command::Check { flags }), _) => match checked(&flags) {

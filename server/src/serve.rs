@@ -86,6 +86,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     rows_metrics.register(&mut registry);
     edge_metrics.register(&mut registry);
     relay_metrics.register(&mut registry);
+    admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
     let sessions = Arc::new(Sessions {
         rooms: Arc::clone(&rooms),
@@ -120,6 +121,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         registry,
         rows: Arc::clone(&rows_metrics),
         token: flags.admin_token.clone().filter(|token| !token.is_empty()),
+        metrics_token: flags.metrics_token.clone(),
         capacity,
         drain_seconds: flags.drain_seconds,
     });

@@ -2,6 +2,7 @@
 
 mod commands;
 mod crds;
+mod openapi;
 mod page;
 mod server;
 mod test;
@@ -34,6 +35,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write server/openapi.json, the admin API's document, from the server's code.
+    Openapi {
+        /// Write nothing; fail if the file differs from the code.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
         Task::Up { port } => up::run(port),
         Task::Test => test::run(),
         Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
+        Task::Openapi { check } => openapi::run(check),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     commands::{cargo, exists, program, root, step},
-    crds, page,
+    crds, openapi, page,
 };
 
 /// Pinned, so that a new release cannot turn CI red by itself.
@@ -21,6 +21,8 @@ pub(crate) fn run() -> Result<(), String> {
     page::build()?;
     page::test()?;
     step("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    println!("==> generated OpenAPI document");
+    openapi::run(true)?;
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "--deny warnings");
     step("docs", docs)?;

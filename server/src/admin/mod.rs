@@ -1,20 +1,27 @@
 //! The admin port: publish, moderate, look, drain. Bearer token on everything but health and metrics.
+//! [`document`] describes it, made from the handlers themselves.
 
-mod api;
+mod access;
+mod answer;
+mod body;
+mod collector;
+mod fields;
+mod moderation;
+mod process;
+mod rooms;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::{StatusCode, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware::from_fn_with_state};
 use prometheus_client::registry::Registry;
+use utoipa::{
+    IntoParams, Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{drain::Drain, edge::listener::Edge, relay::Relay, rows};
+use crate::{drain::Drain, edge::listener::Edge, relay::Relay, room::Rooms, rows};
+use answer::Refusal;
 
 /// What the admin port needs.
 #[derive(Debug)]
@@ -31,76 +38,111 @@ pub struct Admin {
     pub rows: Arc<rows::Metrics>,
     /// The bearer token; without one only loopback reaches this port.
     pub token: Option<String>,
+    /// The bearer token of `/metrics`; without one it is open.
+    pub metrics_token: Option<String>,
     /// Most viewers this process takes.
     pub capacity: usize,
     /// Default length of a drain.
     pub drain_seconds: u64,
 }
 
+type Routes = OpenApiRouter<Arc<Admin>>;
+
+/// A room in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "described here, read by `body::Open`")]
+struct RoomPath {
+    /// The room's id.
+    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "worlds-final")]
+    room: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Danmu admin API", description = "Publish, moderate, look, drain."),
+    modifiers(&Tokens),
+    components(schemas(answer::Fault)),
+    tags(
+        (name = "rooms", description = "Look at rooms and publish to them"),
+        (name = "moderation", description = "Mutes, bans, and messages to take off the screens"),
+        (name = "process", description = "Health, metrics, load and drain of this process"),
+    ),
+)]
+struct Document;
+
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        for (name, format, words) in [
+            ("admin", None, "--admin-token; not needed where none is set"),
+            ("publisher", Some("JWT"), "A viewer's token of role `publisher`, good for the room"),
+            ("metrics", None, "--metrics-token"),
+        ] {
+            let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(words));
+            if let Some(format) = format {
+                bearer = bearer.bearer_format(format);
+            }
+            components.add_security_scheme(name, SecurityScheme::Http(bearer.build()));
+        }
+    }
+}
+
+fn guarded() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(rooms::rooms))
+        .routes(routes!(rooms::room))
+        .routes(routes!(moderation::mute, moderation::unmute))
+        .routes(routes!(moderation::ban, moderation::unban))
+        .routes(routes!(moderation::disconnect))
+        .routes(routes!(rooms::remove))
+        .routes(routes!(rooms::clear))
+        .routes(routes!(process::load))
+        .routes(routes!(process::start_drain, process::stop_drain))
+        .routes(routes!(process::openapi))
+}
+
+fn publishing() -> Routes {
+    OpenApiRouter::new().routes(routes!(rooms::publish))
+}
+
+fn metrics() -> Routes {
+    OpenApiRouter::new().routes(routes!(process::metrics))
+}
+
+fn health() -> Routes {
+    OpenApiRouter::new().routes(routes!(process::live)).routes(routes!(process::ready))
+}
+
+/// Registers what is looked up when metrics are read.
+pub fn register(registry: &mut Registry, rooms: &Arc<Rooms>) {
+    registry.register_collector(Box::new(collector::BusyRooms(Arc::clone(rooms))));
+}
+
 /// All routes.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let guarded = Router::new()
-        .route("/rooms", get(api::rooms))
-        .route("/rooms/{room}", get(api::room))
-        .route("/rooms/{room}/publish", post(api::publish))
-        .route("/rooms/{room}/mutes", post(api::mute).delete(api::unmute))
-        .route("/rooms/{room}/bans", post(api::ban).delete(api::unban))
-        .route("/rooms/{room}/remove", post(api::remove))
-        .route("/rooms/{room}/disconnect", post(api::disconnect))
-        .route("/load", get(api::load))
-        .route("/drain", post(api::start_drain).delete(api::stop_drain))
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), authorize));
-    Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .merge(guarded)
-        .layer(DefaultBodyLimit::max(64 * 1024))
+    let (routes, _) = health()
+        .merge(guarded().layer(from_fn_with_state(Arc::clone(&admin), access::admin)))
+        .merge(publishing().layer(from_fn_with_state(Arc::clone(&admin), access::publisher)))
+        .merge(metrics().layer(from_fn_with_state(Arc::clone(&admin), access::metrics)))
+        .split_for_parts();
+    routes
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such path; see /openapi.json") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method; see /openapi.json")
+        })
+        .layer(DefaultBodyLimit::max(body::MAX_BODY))
         .with_state(admin)
 }
 
-async fn authorize(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let Some(token) = &admin.token else { return next.run(request).await };
-    let offered = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    if offered.is_some_and(|offered| same(offered.as_bytes(), token.as_bytes())) {
-        return next.run(request).await;
+/// The OpenAPI document of all routes, as JSON.
+pub fn document() -> String {
+    let mut document = Document::openapi();
+    for routes in [guarded(), publishing(), metrics(), health()] {
+        document.merge(routes.into_openapi());
     }
-    (
-        StatusCode::UNAUTHORIZED,
-        [(header::WWW_AUTHENTICATE, "Bearer")],
-        "the admin token is missing or wrong\n",
-    )
-        .into_response()
-}
-
-/// Compares in a time that does not tell how much was right.
-fn same(offered: &[u8], token: &[u8]) -> bool {
-    offered.len() == token.len() && offered.iter().zip(token).fold(0, |all, (a, b)| all | (a ^ b)) == 0
-}
-
-async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
-    if admin.drain.deadline().is_some() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-    }
-    (StatusCode::OK, "ok\n")
-}
-
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-/// Seconds from `now` until `until`.
-fn seconds_left(until: Instant, now: Instant) -> u64 {
-    until.saturating_duration_since(now).as_secs()
+    // Plain data: there is nothing in it that JSON cannot hold.
+    document.to_pretty_json().unwrap_or_default() + "\n"
 }

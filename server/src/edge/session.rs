@@ -204,14 +204,7 @@ impl Handler for Sessions {
 }
 
 impl Sessions {
-    fn join(
-        &self,
-        viewer: &mut Viewer,
-        id: &str,
-        since: Option<Position>,
-        patient: bool,
-        io: &mut Io<'_>,
-    ) {
+    fn join(&self, viewer: &mut Viewer, id: &str, since: Option<Position>, patient: bool, io: &mut Io<'_>) {
         if let Some(rooms) = viewer.claims.as_ref().and_then(|claims| claims.rooms.as_ref())
             && !rooms.iter().any(|room| room == id)
         {

@@ -18,12 +18,12 @@ use danmu_wire::{CloseCode, Placing, RefusalCode, Role, Size, Style};
 use ipnet::IpNet;
 
 pub use bucket::{Bucket, Buckets, Rate};
-pub use moderation::{Full, Listed, MAX_ENTRIES, Moderation};
+pub use moderation::{Full, Listed, MAX_ENTRIES, Moderation, canonical};
 pub use sample::Sampler;
 pub use text::clean;
 pub use words::Words;
 
-use moderation::{Entries, canonical};
+use moderation::Entries;
 
 /// Keys of each rate limit a room remembers: some 5 MB at most with user names of 20 bytes.
 const MAX_KEYS: usize = 65_536;

@@ -123,7 +123,7 @@ impl Entries<IpNet> {
 }
 
 /// The network without host bits, and as IPv4 if it is IPv4 mapped into IPv6.
-pub(super) fn canonical(network: IpNet) -> IpNet {
+pub fn canonical(network: IpNet) -> IpNet {
     let network = network.trunc();
     if let (IpNet::V6(mapped), IpAddr::V4(address)) = (network, network.addr().to_canonical())
         && let Some(length) = mapped.prefix_len().checked_sub(96)

@@ -256,7 +256,15 @@ fn the_gate_is_shared_by_threads_and_shows_no_more_than_the_cap() {
                 scope.spawn({
                     let room = &room;
                     move || {
-                        (0..1_000).filter(|i| room.gate.sample(&room.policy, t * 1_000 + i, room.now)).count()
+                        (0..1_000)
+                            .filter(|i| {
+                                room.gate.sample(
+                                    t * 1_000 + i,
+                                    room.policy.rules().messages_per_second,
+                                    room.now,
+                                )
+                            })
+                            .count()
                     }
                 })
             })

@@ -95,8 +95,8 @@ impl Memory {
         Ok(receipt)
     }
 
-    pub(super) fn moderate(&self, room: &str, change: &Change) -> bool {
-        self.deliver().is_some_and(|deliver| deliver.moderate(room, change))
+    pub(super) fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError> {
+        self.deliver().ok_or(PublishError::Away)?.moderate(room, change)
     }
 }
 

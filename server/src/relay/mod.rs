@@ -122,7 +122,10 @@ pub trait Deliver: Send + Sync {
     /// So many messages are lost on the lane; unknown how many without a number.
     fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>);
     /// A moderator's change; whether a lift found something here.
-    fn moderate(&self, room: &str, change: &Change) -> bool;
+    ///
+    /// # Errors
+    /// [`PublishError::Full`] when the room's lists hold no more.
+    fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError>;
     /// The other pods of the room.
     fn peers(&self, room: &str, peers: Peers);
     /// The open rooms of this pod.
@@ -201,7 +204,7 @@ impl Relay {
     /// See [`PublishError`].
     pub async fn moderate(&self, room: &str, change: Change) -> Result<bool, PublishError> {
         match self {
-            Relay::Memory(memory) => Ok(memory.moderate(room, &change)),
+            Relay::Memory(memory) => memory.moderate(room, &change),
             Relay::Redis(redis) => redis.moderate(room, &change).await,
         }
     }

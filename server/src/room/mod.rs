@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 use crate::{
     catalog::Catalog,
-    gate::{Anonymous, Gate, Policy, Rules},
+    gate::{self, Anonymous, Gate, Policy, Rules},
     relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
 };
@@ -313,6 +313,8 @@ impl Rooms {
             }
             return Ok(Entrance::Wait(Arc::clone(room)));
         }
+        // Whoever is let in before the relay has answered must be told when it does.
+        let _ = room.phase.compare_exchange(OPENING, ALONE, Ordering::AcqRel, Ordering::Acquire);
         if let Some(seat) = room.seat(who.worker, who.format) {
             seat.fetch_add(1, Ordering::AcqRel);
         }
@@ -340,7 +342,9 @@ impl Deliver for Rooms {
     fn opened(&self, room: &str, opening: Opening) {
         let Some(room) = self.get(room) else { return };
         for change in &opening.moderation {
-            self.change(&room, change);
+            if let Err(error) = self.change(&room, change) {
+                tracing::warn!(room = &*room.id, %error, "a kept mute or ban does not fit");
+            }
         }
         room.opened(opening);
     }
@@ -375,8 +379,9 @@ impl Deliver for Rooms {
         }
     }
 
-    fn moderate(&self, room: &str, change: &Change) -> bool {
-        self.get(room).is_some_and(|room| self.change(&room, change))
+    fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError> {
+        let Some(room) = self.get(room) else { return Ok(false) };
+        self.change(&room, change).map_err(|full| PublishError::Full(full.to_string()))
     }
 
     fn peers(&self, room: &str, peers: Peers) {
@@ -393,15 +398,15 @@ impl Deliver for Rooms {
 
 impl Rooms {
     /// Carries a moderator's change out on this pod; whether a lift found something.
-    fn change(&self, room: &Room, change: &Change) -> bool {
-        let found = moderation::apply(&room.gate, change, Instant::now(), SystemTime::now());
+    fn change(&self, room: &Room, change: &Change) -> Result<bool, gate::Full> {
+        let found = moderation::apply(&room.gate, change, Instant::now(), SystemTime::now())?;
         if !change.lifted
             && matches!(change.target, Target::Ban(_) | Target::BanNetwork(_) | Target::Disconnect(_))
             && let Some(expel) = self.expel.get()
         {
             expel(room.key, &change.target);
         }
-        found
+        Ok(found)
     }
 }
 
@@ -497,7 +502,9 @@ impl Room {
             loop {
                 let rung = self.settled.notified();
                 let phase = self.phase.load(Ordering::Acquire);
-                if phase == ALONE || (phase == OPEN && !position.is_some_and(|position| self.state().is_behind(position))) {
+                if phase == ALONE
+                    || (phase == OPEN && !position.is_some_and(|position| self.state().is_behind(position)))
+                {
                     return;
                 }
                 rung.await;

@@ -3,33 +3,30 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{
-    gate::Gate,
+    gate::{Full, Gate},
     relay::{Change, Target},
 };
 
 /// Carries a change out; whether a lift found something. An end is told on the wall clock, because it is
 /// kept and shared; `now` and `wall` are the same moment.
-pub(super) fn apply(gate: &Gate, change: &Change, now: Instant, wall: SystemTime) -> bool {
+pub(super) fn apply(gate: &Gate, change: &Change, now: Instant, wall: SystemTime) -> Result<bool, Full> {
     let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     let until = match change.until.map(|until| Duration::from_millis(until).checked_sub(wall)) {
         None => None,
         Some(Some(left)) => now.checked_add(left),
         // Over already.
-        Some(None) => return false,
+        Some(None) => return Ok(false),
     };
-    let set = match (&change.target, change.lifted) {
-        (Target::Mute(user), true) => return gate.unmute(user),
-        (Target::Ban(user), true) => return gate.unban_user(user),
-        (Target::BanNetwork(network), true) => return gate.unban_network(*network),
-        (Target::Disconnect(_), _) => return true,
-        (Target::Mute(user), false) => gate.mute(user, until),
-        (Target::Ban(user), false) => gate.ban_user(user, until),
-        (Target::BanNetwork(network), false) => gate.ban_network(*network, until),
-    };
-    if let Err(error) = set {
-        tracing::warn!(%error, "a mute or ban does not fit");
+    match (&change.target, change.lifted) {
+        (Target::Mute(user), true) => return Ok(gate.unmute(user)),
+        (Target::Ban(user), true) => return Ok(gate.unban_user(user)),
+        (Target::BanNetwork(network), true) => return Ok(gate.unban_network(*network)),
+        (Target::Disconnect(_), _) => {}
+        (Target::Mute(user), false) => gate.mute(user, until)?,
+        (Target::Ban(user), false) => gate.ban_user(user, until)?,
+        (Target::BanNetwork(network), false) => gate.ban_network(*network, until)?,
     }
-    true
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -45,12 +42,13 @@ mod tests {
             until: Some(ms(until)),
             lifted: false,
         };
-        assert!(!apply(&gate, &mute(wall - Duration::from_secs(1)), now, wall));
+        assert_eq!(apply(&gate, &mute(wall - Duration::from_secs(1)), now, wall), Ok(false));
         assert!(gate.list(now).is_empty());
-        assert!(apply(&gate, &mute(wall + Duration::from_secs(9)), now, wall));
+        assert_eq!(apply(&gate, &mute(wall + Duration::from_secs(9)), now, wall), Ok(true));
         let left = gate.list(now).muted_users[0].remaining.unwrap();
         assert!(left <= Duration::from_secs(9) && left > Duration::from_secs(8));
         let lift = Change { lifted: true, until: None, ..mute(wall) };
-        assert!(apply(&gate, &lift, now, wall) && !apply(&gate, &lift, now, wall));
+        assert_eq!(apply(&gate, &lift, now, wall), Ok(true));
+        assert_eq!(apply(&gate, &lift, now, wall), Ok(false));
     }
 }

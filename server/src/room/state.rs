@@ -32,7 +32,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { tick_over: 40, tick: Duration::from_millis(50), history: 50, log: relay::LOG, waiting: 4096, relayed: false }
+        Settings {
+            tick_over: 40,
+            tick: Duration::from_millis(50),
+            history: 50,
+            log: relay::LOG,
+            waiting: 4096,
+            relayed: false,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Where Redis is: one server, a cluster, or sentinels that know.
 
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, TcpSettings, TlsCertificates,
+    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, TlsCertificates,
     cluster::{ClusterClient, ClusterClientBuilder},
+    io::tcp::TcpSettings,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 
@@ -10,7 +11,9 @@ use redis::{
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// The URL cannot be read.
-    #[error("`{url}` is no Redis address ({why}); write for example redis://user:password@host:6379, rediss://… for TLS, or redis+sentinel://host:26379/service")]
+    #[error(
+        "`{url}` is no Redis address ({why}); write for example redis://user:password@host:6379, rediss://… for TLS, or redis+sentinel://host:26379/service"
+    )]
     Url {
         /// What was given, without its password.
         url: String,
@@ -21,7 +24,9 @@ pub enum AddressError {
     #[error("several addresses are those of a cluster: add --redis-cluster, or give one address")]
     Several,
     /// A sentinel address without the service's name.
-    #[error("a sentinel address ends with the name of the service, as in redis+sentinel://host:26379/mymaster")]
+    #[error(
+        "a sentinel address ends with the name of the service, as in redis+sentinel://host:26379/mymaster"
+    )]
     Service,
 }
 
@@ -122,10 +127,10 @@ impl Address {
 }
 
 fn node(url: &str) -> Result<ConnectionInfo, AddressError> {
-    let info = url.trim().into_connection_info().map_err(|error| AddressError::Url {
-        url: without_password(url),
-        why: error.to_string(),
-    })?;
+    let info = url
+        .trim()
+        .into_connection_info()
+        .map_err(|error| AddressError::Url { url: without_password(url), why: error.to_string() })?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     // A small packet must not wait for the answer to the one before (Nagle): it would cost 40 ms.
     Ok(info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true)))

@@ -2,13 +2,13 @@
 
 /// The names of one fleet.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub(super) struct Keys {
     fleet: String,
 }
 
 impl Keys {
     /// Names of the fleet `namespace/name`.
-    pub fn new(fleet: &str) -> Keys {
+    pub(super) fn new(fleet: &str) -> Keys {
         Keys { fleet: fleet.to_owned() }
     }
 
@@ -17,32 +17,32 @@ impl Keys {
     }
 
     /// Hash: the epoch `e`, the run id `r` of the primary that began it, the highest offset `o`.
-    pub fn meta(&self, room: &str) -> String {
+    pub(super) fn meta(&self, room: &str) -> String {
         format!("{}{room}}}:meta", self.prefix())
     }
 
     /// Stream: the newest priority events; an entry's id is its offset.
-    pub fn log(&self, room: &str) -> String {
+    pub(super) fn log(&self, room: &str) -> String {
         format!("{}{room}}}:log", self.prefix())
     }
 
     /// Hash: mutes and bans with their ends, and `version`, which counts changes.
-    pub fn moderation(&self, room: &str) -> String {
+    pub(super) fn moderation(&self, room: &str) -> String {
         format!("{}{room}}}:moderation", self.prefix())
     }
 
     /// Hash: what was published under an idempotency key.
-    pub fn once(&self, room: &str, key: &str) -> String {
+    pub(super) fn once(&self, room: &str, key: &str) -> String {
         format!("{}{room}}}:once:{key}", self.prefix())
     }
 
     /// The pub/sub channel.
-    pub fn channel(&self, room: &str) -> String {
+    pub(super) fn channel(&self, room: &str) -> String {
         format!("{}{room}}}:live", self.prefix())
     }
 
     /// The room of a channel.
-    pub fn room<'a>(&self, channel: &'a str) -> Option<&'a str> {
+    pub(super) fn room<'a>(&self, channel: &'a str) -> Option<&'a str> {
         let room = channel.strip_prefix(&self.prefix())?.strip_suffix("}:live")?;
         danmu_wire::is_room_id(room).then_some(room)
     }
@@ -57,7 +57,9 @@ mod tests {
         let keys = Keys::new("local/default");
         assert_eq!(keys.channel("a"), "danmu:{local/default/a}:live");
         assert_eq!(keys.room(&keys.channel("worlds-final")), Some("worlds-final"));
-        for other in ["danmu:{local/other/a}:live", "danmu:{local/default/a}:log", "danmu:{local/default/}:live", ""] {
+        for other in
+            ["danmu:{local/other/a}:live", "danmu:{local/default/a}:log", "danmu:{local/default/}:live", ""]
+        {
             assert_eq!(keys.room(other), None, "{other}");
         }
     }

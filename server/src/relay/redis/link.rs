@@ -24,7 +24,7 @@ use super::{
     subscription::Subscription,
     unix_micros,
 };
-use crate::relay::{Deliver, Opening, peers::Arrived, sequence::Step};
+use crate::relay::{Change, Deliver, Opening, peers::Arrived, sequence::Step};
 
 /// Pushed messages that wait; at 20,000 a second these are 400 ms.
 const PUSHED: usize = 8192;
@@ -309,7 +309,7 @@ impl Link {
             deliver.opened(&room, Opening { epoch: answer.epoch, offset, log: loaded.events, moderation });
         } else {
             for change in answer.moderation.into_iter().flatten() {
-                deliver.moderate(&room, &change);
+                moderate(&*deliver, &room, &change);
             }
             if loaded.lost > 0 {
                 deliver.gap(&room, Lane::Priority, Some(loaded.lost));
@@ -369,19 +369,19 @@ impl Link {
                 }
             }
             Packet::Gone { pod } => subscription.roster.gone(pod),
-            Packet::Priority { epoch, offset, event } => match subscription.sequence.push(epoch, offset, event) {
-                Step::Wait => {}
-                Step::Deliver(events) => self.deliver(&*deliver, &room, events),
-                Step::Load => self.load(&room, commanding),
-            },
+            Packet::Priority { epoch, offset, event } => {
+                match subscription.sequence.push(epoch, offset, event) {
+                    Step::Wait => {}
+                    Step::Deliver(events) => self.deliver(&*deliver, &room, events),
+                    Step::Load => self.load(&room, commanding),
+                }
+            }
             Packet::Epoch(epoch) => {
                 if epoch != subscription.sequence.epoch() {
                     self.load(&room, commanding);
                 }
             }
-            Packet::Moderate(change) => {
-                deliver.moderate(&room, &change);
-            }
+            Packet::Moderate(change) => moderate(&*deliver, &room, &change),
         }
     }
 
@@ -450,6 +450,12 @@ impl Pushed {
             }
             _ => {}
         }
+    }
+}
+
+fn moderate(deliver: &dyn Deliver, room: &str, change: &Change) {
+    if let Err(error) = deliver.moderate(room, change) {
+        tracing::warn!(room, %error, "a mute or ban of another pod does not fit");
     }
 }
 

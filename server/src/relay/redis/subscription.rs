@@ -93,7 +93,7 @@ mod tests {
         let mut room = Subscription::new();
         let start = Instant::now();
         let here = |viewers| Here { room: "r".into(), viewers, senders: 0 };
-        let mut told = |room: &mut Subscription, second: u64, viewers| {
+        let told = |room: &mut Subscription, second: u64, viewers| {
             room.has_to_tell(&here(viewers), start + Duration::from_secs(second))
         };
         assert!(told(&mut room, 0, 1), "the first word");

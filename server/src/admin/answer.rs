@@ -1,0 +1,109 @@
+//! What the admin API answers when it does not do what was asked: always `{"error": "…"}`.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, ResponseBuilder, response::Response as Described},
+};
+
+use crate::relay::PublishError;
+
+/// Why a request was not done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Fault {
+    /// In words.
+    error: String,
+}
+
+/// A request that is not done.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, words: impl Into<String>) -> Self {
+        Refusal(status, words.into())
+    }
+
+    pub(super) fn unfit(words: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, words)
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        let status = match error {
+            PublishError::Busy | PublishError::Away => StatusCode::SERVICE_UNAVAILABLE,
+            PublishError::Conflict => StatusCode::CONFLICT,
+            PublishError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Refusal::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Refusal(status, error) = self;
+        let mut answer = (status, Json(Fault { error })).into_response();
+        let more = match status {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
+            _ => None,
+        };
+        if let Some((name, value)) = more {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+}
+
+/// The same for the document: one type for each reason there is.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident: $(($status:literal, $words:literal)),+;)+) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Described>> {
+                BTreeMap::from([$(($status.to_owned(), described($status, $words))),+])
+            }
+        }
+    )+};
+}
+
+refusals! {
+    /// The token.
+    Denied: ("401", "The token is missing or wrong");
+    /// The token of a publisher.
+    Publishers: ("401", "The token is missing, wrong or expired"), ("403", "The token may not publish here");
+    /// The room.
+    NoRoom: ("404", "No such room");
+    /// The body.
+    BadBody: ("400", "The body is not JSON"), ("408", "The body did not come in time"),
+        ("413", "The body is longer than 64 KiB"), ("415", "Content-Type is not application/json"),
+        ("422", "A field is missing, unknown or out of bounds");
+    /// What was to be taken back.
+    NoRoomOrNone: ("404", "No such room, or there was none");
+    /// The room's queue, or the relay.
+    Busy: ("503", "The room has too much waiting, or Redis cannot be reached: try again");
+    /// The idempotency key.
+    UsedKey: ("409", "The Idempotency-Key was used for another message");
+    /// A list of the room.
+    Full: ("507", "The list is full");
+}
+
+fn described(status: &str, words: &str) -> RefOr<Described> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Fault"))).build();
+    let answer = ResponseBuilder::new().description(words).content("application/json", content);
+    let seconds = |words: &str| HeaderBuilder::new().description(Some(words)).build();
+    RefOr::T(match status {
+        "503" => answer.header("Retry-After", seconds("Seconds to wait")).build(),
+        _ => answer.build(),
+    })
+}

@@ -1,0 +1,221 @@
+//! Rooms: look, publish, take off the screens.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::http::{HeaderMap, StatusCode};
+use axum::{Json, extract::State};
+use danmu_wire::{Chat, Event, Gift, Notice, Removed};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Admin, RoomPath,
+    answer::{BadBody, Busy, Denied, NoRoom, Publishers, Refusal, UsedKey},
+    body::{Allowed, Body, Open},
+    fields::{Name, Text, User},
+    moderation::Moderation,
+};
+use crate::relay::Receipt;
+
+/// Most messages removed by one request: every viewer gets the list.
+const MAX_IDS: usize = 100;
+/// Longest id of a message; ours have 26 characters.
+const MAX_ID: usize = 64;
+/// Longest idempotency key.
+const MAX_KEY: usize = 128;
+
+/// A room of the list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Summary {
+    /// The room's id.
+    id: String,
+    /// Viewers here.
+    viewers: u64,
+}
+
+/// Lists the rooms: those with a manifest and those that are open.
+#[utoipa::path(get, path = "/rooms", tag = "rooms", security(("admin" = [])),
+    responses((status = 200, description = "All rooms, by id", body = Vec<Summary>), Denied))]
+pub(super) async fn rooms(State(admin): State<Arc<Admin>>) -> Json<Vec<Summary>> {
+    let rooms = admin.edge.rooms.list().into_iter();
+    Json(rooms.map(|room| Summary { id: room.id, viewers: room.viewers }).collect())
+}
+
+/// A room.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Detail {
+    /// The room's id.
+    id: String,
+    /// Viewers on all pods.
+    viewers: u64,
+    /// Viewers on this one.
+    here: u64,
+    /// What moderators have set; absent while the room is not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moderation: Option<Moderation>,
+}
+
+/// Viewers and moderation of a room.
+#[utoipa::path(get, path = "/rooms/{room}", tag = "rooms", params(RoomPath), security(("admin" = [])),
+    responses((status = 200, description = "The room", body = Detail), Denied, NoRoom))]
+pub(super) async fn room(State(admin): State<Arc<Admin>>, Allowed(id): Allowed) -> Json<Detail> {
+    // Opened if need be: what other pods and earlier runs have set is known once the relay has told it.
+    let Ok(open) = admin.edge.rooms.open_room(&id) else {
+        return Json(Detail { id, viewers: 0, here: 0, moderation: None });
+    };
+    open.settle(None).await;
+    let moderation = Some(open.gate.list(Instant::now()).into());
+    Json(Detail { id, viewers: open.audience(), here: open.viewers(), moderation })
+}
+
+/// What a third party publishes.
+#[derive(Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Publish {
+    /// Somebody said something elsewhere.
+    Chat { text: Text, user: Option<User>, name: Option<Name> },
+    /// Somebody gave something (priority).
+    Gift {
+        /// What, a word of the platform's own.
+        gift: Name,
+        /// How many; absent is one.
+        #[schema(value_type = Option<u32>, minimum = 1)]
+        count: Option<std::num::NonZeroU32>,
+        user: Option<User>,
+        name: Option<Name>,
+        text: Option<Text>,
+    },
+    /// The stream or the platform says something (priority).
+    Notice { text: Text },
+}
+
+impl Publish {
+    fn event(self, id: String) -> Event {
+        match self {
+            Publish::Chat { text, user, name } => Event::Chat(Chat {
+                id,
+                user: user.map(|user| user.0),
+                name: name.map(|name| name.0),
+                text: text.0,
+                n: 1,
+                ..Chat::default()
+            }),
+            Publish::Gift { gift, count, user, name, text } => Event::Gift(Gift {
+                id,
+                offset: 0,
+                user: user.map(|user| user.0),
+                name: name.map(|name| name.0),
+                gift: gift.0,
+                count: count.map_or(1, std::num::NonZeroU32::get),
+                text: text.map(|text| text.0),
+            }),
+            Publish::Notice { text } => Event::Notice(Notice { id, offset: 0, text: text.0 }),
+        }
+    }
+}
+
+/// What was published.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Published {
+    /// The message's id.
+    id: String,
+    /// The priority lane's epoch; absent for chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    /// Its place in the priority lane; 0 for chat.
+    offset: u64,
+}
+
+/// Publishes to a room. A token of role `publisher` that is good for the room will do. Success on the
+/// priority lane means: numbered and kept in memory, of this process or of Redis's primary.
+#[utoipa::path(post, path = "/rooms/{room}/publish", tag = "rooms",
+    params(RoomPath, ("Idempotency-Key" = Option<String>, Header,
+        description = "Makes a second publish of the same message count once, for an hour")), request_body = Publish,
+    security(("admin" = []), ("publisher" = [])),
+    responses((status = 200, description = "Published", body = Published), Publishers, NoRoom, UsedKey, BadBody, Busy))]
+pub(super) async fn publish(
+    State(admin): State<Arc<Admin>>,
+    Open(room): Open,
+    headers: HeaderMap,
+    Body(publish): Body<Publish>,
+) -> Result<Json<Published>, Refusal> {
+    let event = publish.event(ulid::Ulid::generate().to_string());
+    let key = idempotency_key(&headers)?;
+    admin.edge.metrics.accepted.inc();
+    match event {
+        Event::Chat(chat) => {
+            let id = chat.id.clone();
+            room.say(chat);
+            Ok(Json(Published { id, epoch: None, offset: 0 }))
+        }
+        event => {
+            let Receipt { id, epoch, offset } = admin.relay.priority(&room.id, event, key).await?;
+            Ok(Json(Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }))
+        }
+    }
+}
+
+/// What makes a second publish of the same message count once.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let fits = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    key.to_str().ok().filter(fits).map(Some).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters"),
+        )
+    })
+}
+
+async fn take_off(admin: &Admin, room: &str, removed: Removed) -> Result<Json<RemovedAt>, Refusal> {
+    let Receipt { offset, .. } = admin.relay.priority(room, Event::Removed(removed), None).await?;
+    Ok(Json(RemovedAt { offset }))
+}
+
+/// What was taken off the screens.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RemovedAt {
+    /// The removal's place in the priority lane.
+    offset: u64,
+}
+
+/// Messages by id, all of a user, or both.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remove {
+    /// Ids of messages.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    ids: Vec<String>,
+    user: Option<User>,
+}
+
+/// Takes messages off the screens and out of the history.
+#[utoipa::path(post, path = "/rooms/{room}/remove", tag = "moderation", params(RoomPath), request_body = Remove,
+    security(("admin" = [])),
+    responses((status = 200, description = "Told to all viewers", body = RemovedAt), Denied, NoRoom, BadBody, Busy))]
+pub(super) async fn remove(
+    State(admin): State<Arc<Admin>>,
+    Open(room): Open,
+    Body(Remove { ids, user }): Body<Remove>,
+) -> Result<Json<RemovedAt>, Refusal> {
+    if ids.is_empty() && user.is_none() {
+        return Err(Refusal::unfit("give `ids` or `user`"));
+    }
+    if ids.len() > MAX_IDS || ids.iter().any(|id| id.is_empty() || id.len() > MAX_ID) {
+        return Err(Refusal::unfit(format!("`ids` has at most {MAX_IDS} ids of 1 to {MAX_ID} bytes")));
+    }
+    let removed = Removed { offset: 0, ids, user: user.map(|user| user.0), all: false };
+    take_off(&admin, &room.id, removed).await
+}
+
+/// Takes everything off the screens and out of the history.
+#[utoipa::path(post, path = "/rooms/{room}/clear", tag = "moderation", params(RoomPath), security(("admin" = [])),
+    responses((status = 200, description = "Told to all viewers", body = RemovedAt), Denied, NoRoom, Busy))]
+pub(super) async fn clear(
+    State(admin): State<Arc<Admin>>,
+    Open(room): Open,
+) -> Result<Json<RemovedAt>, Refusal> {
+    let all = Removed { all: true, ..Removed::default() };
+    take_off(&admin, &room.id, all).await
+}
