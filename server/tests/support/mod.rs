@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
+pub(crate) mod redis;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,

@@ -1,0 +1,267 @@
+//! Several pods and a real Redis: one room, one conversation.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
+
+#[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use danmu_wire::{Event, Joined, Lane};
+use support::{Danmu, Viewer, redis::RedisServer};
+
+async fn pod(redis: &RedisServer) -> Danmu {
+    Danmu::start(&["--redis", &redis.url()]).await
+}
+
+/// Joins with a position; answers what was told and the events that came with it.
+async fn join_since(pod: &Danmu, since: &str) -> (Viewer, Joined) {
+    let mut viewer = pod.connect(&format!("/rooms/talk/ws?room=talk&since={since}"), &[]).await.unwrap();
+    match viewer.event().await {
+        Event::Joined(joined) => (viewer, *joined),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn gift(pod: &Danmu, name: &str) -> (u16, String) {
+    pod.admin("POST", "/rooms/talk/publish", &format!(r#"{{"kind":"gift","gift":"{name}"}}"#)).await
+}
+
+fn is_gift(event: &Event, name: &str) -> bool {
+    matches!(event, Event::Gift(gift) if gift.gift == name)
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < Duration::from_secs(15), "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn metric(pod: &Danmu, name: &str) -> f64 {
+    let (_, text) = pod.admin("GET", "/metrics", "").await;
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+}
+
+#[tokio::test]
+async fn what_one_pod_says_the_other_shows_once_on_both_lanes() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let (mut ann, mut bob) = (a.join("talk").await, b.join("talk").await);
+    ann.say("one").await;
+    ann.say("two").await;
+    ann.hears("one").await;
+    bob.hears("one").await;
+    bob.hears("two").await;
+    let (status, body) = gift(&b, "rose").await;
+    assert_eq!(status, 200, "{body}");
+    ann.find(|e| is_gift(e, "rose")).await;
+    bob.find(|e| is_gift(e, "rose")).await;
+    bob.say("three").await;
+    // Anything doubled would have come before this.
+    let rest = ann.find(|e| matches!(e, Event::Chat(_) | Event::Gift(_))).await;
+    assert!(matches!(rest, Event::Chat(chat) if chat.text == "three"));
+}
+
+#[tokio::test]
+async fn a_viewer_back_on_another_pod_gets_every_gift_it_missed() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let (mut viewer, joined) = join_since(&a, "none.0").await;
+    gift(&a, "first").await;
+    viewer.find(|e| is_gift(e, "first")).await;
+    drop(viewer);
+    gift(&a, "second").await;
+    gift(&b, "third").await;
+    let (mut back, rejoined) = join_since(&b, &format!("{}.1", joined.epoch)).await;
+    assert_eq!((rejoined.epoch, rejoined.recovered), (joined.epoch, true));
+    assert!(is_gift(&back.event().await, "second") && is_gift(&back.event().await, "third"));
+}
+
+#[tokio::test]
+async fn a_key_makes_a_second_publish_count_once_on_any_pod() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let publish = async |pod: &Danmu, body: &str| {
+        let request = format!(
+            "POST /rooms/talk/publish HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {}\r\nIdempotency-Key: k1\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            support::ADMIN_TOKEN,
+            body.len()
+        );
+        support::http(pod.server.admin, &request).await
+    };
+    let first = publish(&a, r#"{"kind":"gift","gift":"rose"}"#).await;
+    assert_eq!((first.0, publish(&b, r#"{"kind":"gift","gift":"rose"}"#).await), (200, first.clone()));
+    assert_eq!(publish(&b, r#"{"kind":"gift","gift":"rocket"}"#).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_flush_of_redis_begins_a_new_epoch_and_everybody_is_told() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let (mut viewer, joined) = join_since(&a, "none.0").await;
+    gift(&a, "before").await;
+    viewer.find(|e| is_gift(e, "before")).await;
+    redis.command(&["FLUSHALL"]).unwrap();
+    gift(&b, "after").await;
+    let told = viewer.find(|e| matches!(e, Event::Gap(gap) if gap.epoch.is_some())).await;
+    viewer.find(|e| is_gift(e, "after")).await;
+    let Event::Gap(gap) = told else { unreachable!() };
+    let (_, rejoined) = join_since(&b, &format!("{}.1", joined.epoch)).await;
+    assert!(gap.lane == Lane::Priority && !rejoined.recovered && Some(rejoined.epoch) == gap.epoch);
+}
+
+#[tokio::test]
+async fn without_redis_rooms_go_on_and_gifts_are_refused_and_then_all_is_whole_again() {
+    let mut redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let (mut ann, mut bob) = (a.join("talk").await, b.join("talk").await);
+    redis.kill();
+    eventually("the cut is noticed", async || metric(&a, "danmu_relay_degraded").await == 1.0).await;
+    ann.say("alone").await;
+    ann.hears("alone").await;
+    let (status, body) = gift(&a, "lost").await;
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(a.admin("GET", "/readyz", "").await.0, 200, "a stumble of Redis must not empty the fleet");
+    let mut late = a.join("talk").await;
+    redis.start_again();
+    eventually("both are back", async || {
+        metric(&a, "danmu_relay_degraded").await == 0.0 && metric(&b, "danmu_relay_degraded").await == 0.0
+    })
+    .await;
+    eventually("gifts are taken again", async || gift(&b, "again").await.0 == 200).await;
+    for viewer in [&mut ann, &mut bob, &mut late] {
+        viewer.find(|e| matches!(e, Event::Gap(gap) if gap.epoch.is_some())).await;
+        viewer.find(|e| is_gift(e, "again")).await;
+    }
+    ann.say("together").await;
+    bob.hears("together").await;
+}
+
+#[tokio::test]
+async fn a_frozen_redis_is_noticed_and_what_it_kept_comes_afterwards() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut viewer = a.join("talk").await;
+    gift(&b, "before").await;
+    viewer.find(|e| is_gift(e, "before")).await;
+    redis.freeze(true);
+    let started = Instant::now();
+    eventually("the half-open link is noticed", async || metric(&a, "danmu_relay_degraded").await == 1.0)
+        .await;
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    redis.freeze(false);
+    eventually("gifts are taken again", async || gift(&b, "after").await.0 == 200).await;
+    let next = viewer.find(|e| matches!(e, Event::Gift(_) | Event::Gap(_))).await;
+    assert!(is_gift(&next, "after"), "the epoch has not ended: {next:?}");
+}
+
+#[tokio::test]
+async fn a_cut_subscription_loses_no_gift() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut viewer = a.join("talk").await;
+    for i in 0..30 {
+        if i % 10 == 5 {
+            redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
+        }
+        let name = format!("g{i}");
+        eventually("published", async || gift(&b, &name).await.0 == 200).await;
+    }
+    for i in 0..30 {
+        let next = viewer.find(|e| matches!(e, Event::Gift(_) | Event::Gap(_))).await;
+        assert!(is_gift(&next, &format!("g{i}")), "{i}: {next:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mute_holds_on_every_pod_and_after_a_restart() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut ann = b.join_as("talk", "ann", "speaker").await;
+    assert_eq!(a.admin("POST", "/rooms/talk/mutes", r#"{"user":"ann","seconds":600}"#).await.0, 204);
+    eventually("the mute holds on the other pod", async || {
+        ann.say("hello").await;
+        let answer = ann.find(|e| matches!(e, Event::Refused(_) | Event::Ack(_))).await;
+        matches!(answer, Event::Refused(_))
+    })
+    .await;
+    let c = pod(&redis).await;
+    let (_, body) = c.admin("GET", "/rooms/talk", "").await;
+    assert!(body.contains("ann"), "a pod that comes later lists it: {body}");
+    assert_eq!(c.admin("DELETE", "/rooms/talk/mutes", r#"{"user":"ann"}"#).await.0, 204);
+    assert_eq!(c.admin("DELETE", "/rooms/talk/mutes", r#"{"user":"ann"}"#).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_ban_closes_the_connections_on_every_pod() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut ann = b.join_as("talk", "ann", "speaker").await;
+    assert_eq!(a.admin("POST", "/rooms/talk/bans", r#"{"user":"ann"}"#).await.0, 204);
+    assert_eq!(ann.close_code().await, danmu_wire::CloseCode::Banned.code());
+}
+
+#[tokio::test]
+async fn viewers_are_counted_over_all_pods_and_those_of_a_dead_pod_are_not() {
+    let redis = RedisServer::start();
+    let a = pod(&redis).await;
+    let mut other = OtherPod::start(&a, &redis);
+    let mut ann = a.join("talk").await;
+    let _others = [other.join().await, other.join().await];
+    ann.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 3)).await;
+    let died = Instant::now();
+    other.child.kill().unwrap();
+    ann.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 1)).await;
+    assert!(died.elapsed() < Duration::from_secs(10), "{:?}", died.elapsed());
+}
+
+/// A pod that can be killed: a process.
+struct OtherPod {
+    child: std::process::Child,
+    public: String,
+}
+
+impl OtherPod {
+    fn start(like: &Danmu, redis: &RedisServer) -> OtherPod {
+        use std::io::BufRead;
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_danmu-server"))
+            .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--redis", &redis.url(), "--rooms"])
+            .arg(&like.folder)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let public = line.split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
+        OtherPod { child, public }
+    }
+
+    async fn join(&self) -> impl Sized + use<> {
+        let url = format!("ws://{}/rooms/talk/ws", self.public);
+        tokio_tungstenite::connect_async(url).await.unwrap()
+    }
+}
+
+impl Drop for OtherPod {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_users_limit_holds_over_all_pods() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut here = a.join_as("quiet", "ann", "speaker").await;
+    let mut there = b.join_as("quiet", "ann", "speaker").await;
+    here.say("one").await;
+    there.hears("one").await;
+    there.say("two").await;
+    assert_eq!(there.refusal().await.code, danmu_wire::RefusalCode::SlowMode);
+}
