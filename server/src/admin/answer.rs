@@ -92,3 +92,18 @@ fn described(status: &str, words: &str) -> RefOr<Described> {
         _ => answer.build(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_room_says_when_to_come_back_and_a_denied_request_which_token() {
+        let answer = |status| Refusal::new(status, "no").into_response();
+        let busy = answer(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(busy.headers()[header::RETRY_AFTER], "1");
+        let denied = answer(StatusCode::UNAUTHORIZED);
+        assert_eq!(denied.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        assert!(!denied.headers().contains_key(header::RETRY_AFTER));
+    }
+}
