@@ -120,11 +120,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     tokio::spawn(listener::run(edge, public, async {
         let _ = stopped.await;
     }));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(admin_listener, admin::router(admin)).await {
-            tracing::error!(%error, "the admin port ended");
-        }
-    });
+    tokio::spawn(admin::serve(admin_listener, admin::router(admin)));
     Ok(Server {
         public: addresses.0,
         admin: addresses.1,

@@ -91,7 +91,7 @@ impl TryFrom<u64> for Seconds {
 }
 
 impl Seconds {
-    pub(super) fn from_now(self) -> Instant {
+    pub(super) fn until(self) -> Instant {
         Instant::now() + Duration::from_secs(self.0)
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct Whom {
     security(("admin" = [])),
     responses((status = 204, description = "Muted"), Denied, NoRoom, BadBody, Full))]
 pub(super) async fn mute(Open(room): Open, Body(Mute { user, seconds }): Body<Mute>) -> Done {
-    done(room.gate.mute(&user.0, seconds.map(Seconds::from_now)))
+    done(room.gate.mute(&user.0, seconds.map(Seconds::until)))
 }
 
 /// Takes a mute back. One of the manifest stays.
@@ -139,7 +139,7 @@ pub(super) async fn ban(
     Open(room): Open,
     Body(Ban { user, network, seconds }): Body<Ban>,
 ) -> Done {
-    let until = seconds.map(Seconds::from_now);
+    let until = seconds.map(Seconds::until);
     let (result, order) = match (user, network) {
         (Some(User(user)), None) => {
             (room.gate.ban_user(&user, until), Order::CloseUser(user, CloseCode::Banned))
