@@ -4,8 +4,11 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use danmu_server::edge::token::{Keys, Sources};
@@ -87,4 +90,43 @@ fn a_token_the_server_would_refuse_is_not_printed() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(told.contains(words) && output.stdout.is_empty(), "{told}");
     }
+}
+
+/// A server of its own; killed when dropped.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn without_an_admin_token_the_port_is_open_to_programs_but_not_to_web_pages() {
+    let (_kept, rooms) = folder(&[("room.yaml", include_str!("../../examples/worlds-final.yaml"))]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_danmu-server"));
+    command.arg("--rooms").arg(rooms).args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--workers=1"]);
+    command.env_remove("DANMU_ADMIN_TOKEN").stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut serving = Serving(command.spawn().unwrap());
+    let mut told = String::new();
+    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let address = told.trim().rsplit_once("admin on http://").unwrap().1.to_owned();
+    let ask = |path: &str, extra: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n{extra}\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(ask("/rooms/worlds-final/clear", ""), "200");
+    assert_eq!(ask("/rooms/worlds-final/clear", "Origin: https://elsewhere.example\r\n"), "403");
+    assert_eq!(ask("/rooms/worlds-final/publish", "Origin: null\r\n"), "403");
+    assert_eq!(ask("/drain", "Origin: http://127.0.0.1:8080\r\n"), "403");
+    assert_eq!(ask("/drain", ""), "202");
 }

@@ -66,9 +66,12 @@ macro_rules! refusals {
 
 refusals! {
     /// The token.
-    Denied: ("401", "The token is missing or wrong");
+    Denied: ("401", "The token is missing or wrong"), ("403", "No token is set, and a web page asks");
+    /// The token of metrics.
+    DeniedMetrics: ("401", "The token is missing or wrong");
     /// The token of a publisher.
-    Publishers: ("401", "The token is missing, wrong or expired"), ("403", "The token may not publish here");
+    Publishers: ("401", "The token is missing, wrong or expired"),
+        ("403", "The token may not publish here, or no token is set and a web page asks");
     /// The room.
     NoRoom: ("404", "No such room");
     /// The body.
