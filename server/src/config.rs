@@ -259,7 +259,10 @@ mod tests {
             let (name, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
             let row = format!("| `--{name} ");
             let told = readme.lines().find(|line| line.starts_with(&row));
-            assert!(told.is_some_and(|line| line.contains(&format!("| `{variable}` |"))), "{name} {variable}");
+            assert!(
+                told.is_some_and(|line| line.contains(&format!("| `{variable}` |"))),
+                "{name} {variable}"
+            );
         }
     }
 }
