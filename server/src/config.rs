@@ -278,4 +278,33 @@ mod tests {
         assert_eq!(faults(&["--admin=0.0.0.0:9090"]).len(), 1);
         assert_eq!(faults(&["--admin=0.0.0.0:9090", "--admin-token=long-enough"]), Vec::<String>::new());
     }
+
+    #[test]
+    fn an_empty_metrics_token_is_no_open_door() {
+        assert_eq!(faults(&["--metrics-token="]).len(), 1);
+        assert_eq!(faults(&["--metrics-token=scraper"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bearer_token_that_no_header_can_carry_is_told() {
+        for token in ["ends with a space ", "弾幕", "line\nbreak"] {
+            let flags = [format!("--admin-token={token}"), format!("--metrics-token={token}")];
+            assert_eq!(faults(&flags.each_ref().map(String::as_str)).len(), 2, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn the_readme_has_every_flag_with_its_variable() {
+        let readme = include_str!("../../README.md");
+        let command = Flags::augment_args(clap::Command::new("danmu-server"));
+        for flag in command.get_arguments() {
+            let (name, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
+            let row = format!("| `--{name} ");
+            let told = readme.lines().find(|line| line.starts_with(&row));
+            assert!(
+                told.is_some_and(|line| line.contains(&format!("| `{variable}` |"))),
+                "{name} {variable}"
+            );
+        }
+    }
 }

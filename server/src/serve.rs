@@ -73,7 +73,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let relay = Arc::new(match config.redis {
         None => Relay::Memory(Memory::default()),
         Some(address) => {
-            Relay::Redis(Redis::new(address, &flags.fleet, Arc::clone(&relay_metrics), runtime.clone()))
+            let metrics = Arc::clone(&relay_metrics);
+            Relay::Redis(Box::new(Redis::new(address, &flags.fleet, metrics, runtime.clone())))
         }
     });
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
@@ -131,11 +132,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     tokio::spawn(listener::run(edge, public, async {
         let _ = stopped.await;
     }));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(admin_listener, admin::router(admin)).await {
-            tracing::error!(%error, "the admin port ended");
-        }
-    });
+    tokio::spawn(admin::serve(admin_listener, admin::router(admin)));
     Ok(Server {
         public: addresses.0,
         admin: addresses.1,

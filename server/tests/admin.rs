@@ -240,6 +240,22 @@ async fn the_metrics_token_opens_metrics_and_nothing_else() {
     assert_eq!(danmu.admin_with("scraper", "GET", "/rooms", "").await.0, 401);
 }
 
+#[tokio::test]
+async fn silent_connections_leave_a_place_and_give_theirs_back() {
+    let danmu = Danmu::start(&[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..127 {
+        silent.push(tokio::net::TcpStream::connect(danmu.server.admin).await.unwrap());
+    }
+    // It is closed after its answer although the request does not ask for that: places are scarce.
+    let kept = http(danmu.server.admin, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(kept.0, 200, "one place is left");
+    drop(silent);
+    for _ in 0..200 {
+        assert_eq!(danmu.admin("GET", "/livez", "").await.0, 200, "places come back");
+    }
+}
+
 /// Values by name with labels, each family checked against what Prometheus agreed on names.
 fn scrape(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with("# EOF\n"), "{text}");

@@ -15,6 +15,9 @@ use crate::edge::{session::unix_now, token::TokenError};
 
 /// Needs the admin token, if there is one.
 pub(super) async fn admin(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    if by_a_page(&admin, request.headers()) {
+        return forbidden(NO_PAGES);
+    }
     if is(admin.token.as_deref(), request.headers()) {
         return next.run(request).await;
     }
@@ -28,10 +31,12 @@ pub(super) async fn publisher(
     request: Request,
     next: Next,
 ) -> Response {
+    if by_a_page(&admin, request.headers()) {
+        return forbidden(NO_PAGES);
+    }
     if is(admin.token.as_deref(), request.headers()) {
         return next.run(request).await;
     }
-    let forbidden = |words: &str| Refusal::new(StatusCode::FORBIDDEN, words).into_response();
     match bearer(request.headers()).map(|token| admin.edge.keys.verify(token, unix_now())) {
         Some(Ok(claims)) if claims.role != Role::Publisher => {
             forbidden("publishing needs the role `publisher`")
@@ -53,6 +58,18 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>, request: Request, n
         return next.run(request).await;
     }
     denied("the metrics token is missing or wrong")
+}
+
+const NO_PAGES: &str = "no web page may ask this while no admin token is set";
+
+/// Without a token, whoever reaches the port may ask, and so could every page in a browser on this machine:
+/// a POST without a body needs nobody's consent. Browsers name the page in `Origin`.
+fn by_a_page(admin: &Admin, headers: &HeaderMap) -> bool {
+    admin.token.is_none() && headers.contains_key(header::ORIGIN)
+}
+
+fn forbidden(words: &str) -> Response {
+    Refusal::new(StatusCode::FORBIDDEN, words).into_response()
 }
 
 fn denied(words: &str) -> Response {

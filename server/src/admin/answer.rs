@@ -79,9 +79,12 @@ macro_rules! refusals {
 
 refusals! {
     /// The token.
-    Denied: ("401", "The token is missing or wrong");
+    Denied: ("401", "The token is missing or wrong"), ("403", "No token is set, and a web page asks");
+    /// The token of metrics.
+    DeniedMetrics: ("401", "The token is missing or wrong");
     /// The token of a publisher.
-    Publishers: ("401", "The token is missing, wrong or expired"), ("403", "The token may not publish here");
+    Publishers: ("401", "The token is missing, wrong or expired"),
+        ("403", "The token may not publish here, or no token is set and a web page asks");
     /// The room.
     NoRoom: ("404", "No such room");
     /// The body.
@@ -106,4 +109,19 @@ fn described(status: &str, words: &str) -> RefOr<Described> {
         "503" => answer.header("Retry-After", seconds("Seconds to wait")).build(),
         _ => answer.build(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_room_says_when_to_come_back_and_a_denied_request_which_token() {
+        let answer = |status| Refusal::new(status, "no").into_response();
+        let busy = answer(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(busy.headers()[header::RETRY_AFTER], "1");
+        let denied = answer(StatusCode::UNAUTHORIZED);
+        assert_eq!(denied.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        assert!(!denied.headers().contains_key(header::RETRY_AFTER));
+    }
 }

@@ -102,8 +102,13 @@ async fn read<T: DeserializeOwned>(request: Request, admin: &Arc<Admin>) -> Resu
             "send JSON, with `Content-Type: application/json`",
         ));
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| match error.classify() {
-        Category::Data => Refusal::unfit(format!("the body does not fit: {error}")),
-        _ => Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")),
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let (words, place) =
+            (error.to_string(), format!(" at line {} column {}", error.line(), error.column()));
+        let words = words.strip_suffix(&place).unwrap_or(&words);
+        match error.classify() {
+            Category::Data => Refusal::unfit(format!("the body does not fit{place}: {words}")),
+            _ => Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not JSON{place}: {words}")),
+        }
     })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
@@ -99,7 +99,7 @@ impl Seconds {
 }
 
 /// A network as CIDR, or one address. Host bits do not count, and IPv4 mapped into IPv6 is IPv4.
-#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, example = "203.0.113.0/24")]
 pub(super) struct Network(pub(super) IpNet);

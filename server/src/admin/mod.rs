@@ -7,6 +7,7 @@ mod body;
 mod collector;
 mod fields;
 mod moderation;
+mod port;
 mod process;
 mod rooms;
 
@@ -22,6 +23,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{drain::Drain, edge::listener::Edge, relay::Relay, room::Rooms, rows};
 use answer::Refusal;
+pub use port::serve;
 
 /// What the admin port needs.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::{
     Admin,
-    answer::{BadBody, Denied, Refusal},
+    answer::{BadBody, Denied, DeniedMetrics, Fault, Refusal},
     body::Body,
     collector, document,
     moderation::undone,
@@ -91,7 +91,7 @@ pub(super) async fn start_drain(
 /// Takes a drain back. Viewers who have moved stay away.
 #[utoipa::path(delete, path = "/drain", tag = "process", security(("admin" = [])),
     responses((status = 204, description = "Taken back"), Denied,
-        (status = 404, description = "There was none", body = super::answer::Fault)))]
+        (status = 404, description = "There was none", body = Fault)))]
 pub(super) async fn stop_drain(State(admin): State<Arc<Admin>>) -> Result<StatusCode, Refusal> {
     undone(admin.drain.stop())
 }
@@ -119,7 +119,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Metrics. The token is needed only where --metrics-token is set.
 #[utoipa::path(get, path = "/metrics", tag = "process", security((), ("metrics" = [])),
     responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
-        Denied))]
+        DeniedMetrics))]
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     static PROCESS: LazyLock<Registry> = LazyLock::new(collector::process);
     let mut lines = String::new();

@@ -138,7 +138,7 @@ pub enum Relay {
     /// One process is the whole fleet.
     Memory(Memory),
     /// Pods that share a Redis.
-    Redis(redis::Redis),
+    Redis(Box<redis::Redis>),
 }
 
 impl Relay {

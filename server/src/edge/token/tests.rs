@@ -121,6 +121,30 @@ fn another_key_or_algorithm_of_the_family_is_invalid() {
 }
 
 #[test]
+fn public_key_signatures_do_not_fit_other_claims_or_keys() {
+    let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap();
+    let ed = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims(), &key).unwrap();
+    for token in [ed.as_str(), RSA_TOKEN] {
+        assert!(all_keys().verify(token, NOW).is_ok());
+        let parts: Vec<&str> = token.split('.').collect();
+        let other = hs256(&json!({"sub": "admin", "exp": NOW + 60}));
+        let other = other.split('.').nth(1).unwrap();
+        let (cut, _) = parts[2].split_at(parts[2].len() / 2);
+        for forged in [
+            format!("{}.{other}.{}", parts[0], parts[2]),
+            format!("{}.{}.{cut}", parts[0], parts[1]),
+            format!("{}.{}.", parts[0], parts[1]),
+        ] {
+            assert_eq!(all_keys().verify(&forged, NOW), Err(TokenError::Invalid), "{forged}");
+        }
+    }
+    // Another Ed25519 key: the base point, whose private half nobody here has.
+    let other = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAWGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY=\n-----END PUBLIC KEY-----\n";
+    let others = Keys::new(&Sources { eddsa_pem: Some(other.as_bytes()), ..ALL }).unwrap();
+    assert_eq!(others.verify(&ed, NOW), Err(TokenError::Invalid));
+}
+
+#[test]
 fn a_token_expires_in_the_second_it_names() {
     let token = mint(SECRET, &claims()).unwrap();
     assert!(all_keys().verify(&token, NOW + 59).is_ok());

@@ -102,14 +102,14 @@ impl Packet<'_> {
                 let viewers = number(&mut words)?;
                 Some(Packet::Here { pod, viewers, senders: words.next()?.parse().ok()? })
             }
-            'G' => word(&mut rest.splitn(1, ' ')).map(|pod| Packet::Gone { pod }),
+            'G' => name(rest).map(|pod| Packet::Gone { pod }),
             'P' => {
                 let mut words = rest.splitn(3, ' ');
                 let (epoch, offset) = (word(&mut words)?, number(&mut words)?);
                 let event = priority(words.next()?, offset)?;
                 Some(Packet::Priority { epoch, offset, event })
             }
-            'E' => word(&mut rest.splitn(1, ' ')).map(Packet::Epoch),
+            'E' => name(rest).map(Packet::Epoch),
             'M' => serde_json::from_str(rest).ok().map(Packet::Moderate),
             _ => None,
         }
@@ -127,8 +127,12 @@ pub fn priority(json: &str, offset: u64) -> Option<Event> {
 }
 
 /// Ids of pods and epochs are ULIDs; the bound keeps what others write small.
+fn name(word: &str) -> Option<&str> {
+    ((1..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_graphic())).then_some(word)
+}
+
 fn word<'a>(words: &mut SplitN<'a, char>) -> Option<&'a str> {
-    words.next().filter(|word| (1..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_graphic()))
+    words.next().and_then(name)
 }
 
 fn number(words: &mut SplitN<'_, char>) -> Option<u64> {
