@@ -284,7 +284,7 @@ pub(super) struct DrainFor {
 }
 
 pub(super) async fn start_drain(State(admin): Shared, body: Option<Json<DrainFor>>) -> Response {
-    let seconds = body.and_then(|Json(body)| body.seconds).unwrap_or(admin.drain_seconds).clamp(1, 3600);
+    let seconds = body.and_then(|Json(body)| body.seconds).unwrap_or(admin.drain.seconds()).clamp(1, 3600);
     let now = Instant::now();
     let deadline = admin.drain.start(Duration::from_secs(seconds), now);
     (StatusCode::ACCEPTED, Json(json!({"secondsLeft": seconds_left(deadline, now)}))).into_response()

@@ -33,8 +33,6 @@ pub struct Admin {
     pub token: Option<String>,
     /// Most viewers this process takes.
     pub capacity: usize,
-    /// Default length of a drain.
-    pub drain_seconds: u64,
 }
 
 /// All routes.
