@@ -284,6 +284,33 @@ fn kubectl_shows_finds_and_selects_by_what_people_look_for() {
     assert_eq!(spec["server"]["default"], json!({"upgradesPerSecond": 3000, "unlistedRooms": "Refuse"}));
 }
 
+/// A reader learns the fields from the examples, so none may be left out of them.
+#[test]
+fn the_examples_are_good_and_show_every_field() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut shown = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(parse_manifests(&path.display().to_string(), &text).err(), None);
+        let example: Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(cel(&example, None), Vec::<String>::new());
+        fields(&example["spec"], format!("{}.spec", example["kind"].as_str().unwrap()), &mut shown);
+    }
+    for (path, _) in all_nodes().iter().filter(|(path, _)| path.contains(".spec.") && !path.ends_with("[]")) {
+        // A room's lists are shown in one of its two places at least.
+        let elsewhere = path.replace("DanmuRoom.spec.", "DanmuFleet.spec.defaults.");
+        assert!(shown.contains(path) || shown.contains(&elsewhere), "no example shows {path}");
+    }
+}
+
+fn fields(value: &Value, path: String, found: &mut Vec<String>) {
+    for (name, below) in value.as_object().into_iter().flatten() {
+        fields(below, format!("{path}.{name}"), found);
+    }
+    found.push(path);
+}
+
 proptest! {
     #[test]
     fn the_api_and_the_reader_of_files_judge_alike(
