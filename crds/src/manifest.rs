@@ -47,8 +47,8 @@ pub fn parse_manifests(file: &str, yaml: &str) -> Result<Vec<Manifest>, Vec<Stri
         )]);
     }
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).map_err(|error| {
-        let reason = error.without_snippet().to_string();
-        vec![format!("{file}: the whole file: is not valid YAML ({}); correct it", reason.replace('\n', " "))]
+        let reason = error.without_snippet().to_string().replace(char::is_control, " ");
+        vec![format!("{file}: the whole file: is not valid YAML ({reason}); correct it")]
     })?;
     let several = documents.len() > 1;
     let mut manifests = Vec::with_capacity(documents.len());
@@ -131,7 +131,7 @@ fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
         .keys()
         .filter(|name| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status"))
     {
-        faults.push(format!("{}: is no field; remove it", clipped(unknown)));
+        faults.push(format!("{}: is no field; remove it", clipped(unknown).escape_debug()));
     }
     if !document.pointer("/metadata/name").and_then(Value::as_str).is_some_and(is_room_id) {
         faults.push("metadata.name: is missing or not allowed; write 1 to 63 of a-z, 0-9 and -, with no - at either end".to_owned());

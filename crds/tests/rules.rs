@@ -78,7 +78,8 @@ fn names_of_rooms_and_fleets_are_path_segments() {
 
 #[test]
 fn lists_of_networks_take_networks_alone() {
-    let lists: [(&str, fn(&str) -> Value); 3] = [
+    type With = fn(&str) -> Value;
+    let lists: [(&str, With); 3] = [
         ("spec.moderation.bannedNetworks", |network| {
             room(json!({"moderation": {"bannedNetworks": ["10.0.0.0/8", network]}}))
         }),

@@ -239,7 +239,7 @@ impl Process {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut up).unwrap();
         assert!(up.contains("viewers on http://"), "{up}");
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (sender, log) = mpsc::channel();
+        let (sender, log) = mpsc::sync_channel(1000);
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Process { child, log }
     }
