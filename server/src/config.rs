@@ -25,19 +25,19 @@ pub struct Flags {
     /// Bearer token of the admin API
     #[arg(long, env = "DANMU_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub admin_token: Option<String>,
-    /// Most connections from one address (IPv6: one /64), 0 is no cap; over the DanmuFleet's perAddressCap
+    /// Most connections from one address (IPv6: one /64), 0 is no cap; wins over the DanmuFleet's perAddressCap
     #[arg(long, env = "DANMU_PER_ADDRESS_CAP", value_name = "N")]
     pub per_address_cap: Option<usize>,
-    /// Upgrades let in per second, the rest is told to come back later; over the DanmuFleet's upgradesPerSecond
+    /// Upgrades let in per second, the rest is told to come back later; wins over the DanmuFleet's upgradesPerSecond
     #[arg(long, env = "DANMU_UPGRADES_PER_SECOND", value_name = "N")]
     pub upgrades_per_second: Option<u32>,
-    /// Networks of proxies whose X-Forwarded-For counts, empty is none; over the DanmuFleet's trustedProxies
+    /// Networks of proxies whose X-Forwarded-For counts, empty is none; wins over the DanmuFleet's trustedProxies
     #[arg(long, env = "DANMU_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR")]
     pub trusted_proxies: Option<Vec<String>>,
-    /// Pages that may connect, empty is only pages of this host; over the DanmuFleet's allowedOrigins
+    /// Pages that may connect, empty is only pages of this host; wins over the DanmuFleet's allowedOrigins
     #[arg(long, env = "DANMU_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub allowed_origins: Option<Vec<String>>,
-    /// How long SIGTERM gives viewers to move; over the DanmuFleet's drainSeconds
+    /// How long SIGTERM gives viewers to move; wins over the DanmuFleet's drainSeconds
     #[arg(long, env = "DANMU_DRAIN_SECONDS", value_name = "S")]
     pub drain_seconds: Option<u64>,
     /// Secret of HS256 tokens

@@ -149,6 +149,7 @@ async fn take(mut changes: watch::Receiver<Arc<Catalog>>, given: Given, edge: Ar
     while changes.changed().await.is_ok() {
         let catalog = Arc::clone(&changes.borrow_and_update());
         given.over(&catalog.fleet).apply(&edge, &drain);
+        let (listed, faults) = (catalog.rooms.len(), catalog.faults.len());
         let rooms = Arc::clone(&edge.rooms);
         // Long lists of words take a while to compile; viewers wait for none of it.
         let applied = tokio::task::spawn_blocking(move || rooms.apply(&catalog));
@@ -159,6 +160,7 @@ async fn take(mut changes: watch::Receiver<Arc<Catalog>>, given: Given, edge: Ar
         for room in refused {
             edge.inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
         }
+        tracing::info!(rooms = listed, faults, "the manifests are in force");
     }
 }
 

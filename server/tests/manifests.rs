@@ -274,7 +274,7 @@ fn the_log_tells_an_edit_with_faults_its_mend_and_what_stays_in_force() {
         process.logs(&["WARN", "rooms.yaml: spec.limits.history: is 5000; write a number from 0 to 1000"]);
     assert!(told.contains("what was there before stays in force"), "{told}");
     put(folder.path(), "rooms.yaml", &room("talk", "{limits: {history: 500}}"));
-    process.logs(&["INFO", "the manifests have changed", r#""faults":0"#]);
+    process.logs(&["INFO", "the manifests are in force", r#""faults":0"#]);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn sigterm_drains_for_as_long_as_the_fleet_says() {
     put(folder.path(), "fleet.yaml", &fleet("{drainSeconds: 7}"));
     let mut process = Process::start(folder.path());
     put(folder.path(), "fleet.yaml", &fleet("{drainSeconds: 8}"));
-    process.logs(&["INFO", "the manifests have changed"]);
+    process.logs(&["INFO", "the manifests are in force"]);
     let id = rustix::process::Pid::from_child(&process.child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     process.logs(&["INFO", "draining before the end", r#""seconds":8"#]);

@@ -65,11 +65,6 @@ pub async fn follow(dir: PathBuf, first: Catalog, sender: watch::Sender<Arc<Cata
             tracing::warn!(%fault, "a manifest has a fault; what was there before stays in force");
         }
         if next.differs(&last) {
-            tracing::info!(
-                rooms = next.rooms.len(),
-                faults = next.faults.len(),
-                "the manifests have changed"
-            );
             last = Arc::new(next);
             sender.send_replace(Arc::clone(&last));
         }
