@@ -16,6 +16,7 @@ use crate::{Limits, Moderation};
     kind = "DanmuFleet",
     namespaced,
     shortname = "df",
+    category = "danmu",
     doc = "A set of room servers, and the defaults of the rooms they serve.",
     derive = "PartialEq",
     printcolumn(name = "Unlisted", type_ = "string", json_path = ".spec.server.unlistedRooms"),
@@ -34,7 +35,7 @@ pub struct DanmuFleetSpec {
     pub defaults: Option<Defaults>,
     /// How long a server that is told to stop goes on serving while its viewers move, in seconds.
     #[serde(default = "default_drain_seconds")]
-    #[schemars(range(min = 0, max = 3600))]
+    #[schemars(range(min = 1, max = 3600))]
     pub drain_seconds: u32,
 }
 
@@ -52,17 +53,20 @@ fn default_drain_seconds() -> u32 {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    /// Networks of proxies whose `X-Forwarded-For` is believed; their clients are counted one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 43)))]
     #[x_kube(validation = Rule::new("self.all(network, isCIDR(network))")
         .message("each is a network such as 10.0.0.0/8; for one address write /32, or /128 in IPv6"))]
     pub trusted_proxies: Vec<String>,
-    /// Origins whose pages may connect, such as `https://example.com`; none means only pages of the same host.
+    /// Origins whose pages may connect, such as `https://example.com` or `*.example.com` (every host under
+    /// it); `*` is any. None means only pages of the same host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 262)))]
+    #[x_kube(validation = Rule::new(format!("self.all(origin, origin.matches('{}'))", crate::manifest::ORIGIN_PATTERN))
+        .message("each is an origin such as https://example.com, https://*.example.com, null or *, in lower case and without a path"))]
     pub allowed_origins: Vec<String>,
-    /// The most connections from one address to one server; no cap if not given.
+    /// The most connections from one address (IPv6: one /64) to one server; no cap if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000000))]
     pub per_address_cap: Option<u32>,

@@ -8,6 +8,6 @@ mod room;
 mod schema;
 
 pub use fleet::{DanmuFleet, DanmuFleetSpec, Defaults, ServerSettings, UnlistedRooms};
-pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_room_id, parse_manifests};
+pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_origin, is_room_id, parse_manifests};
 pub use policy::{RoomPolicy, policy};
 pub use room::{Anonymous, DanmuRoom, DanmuRoomSpec, Limits, Moderation, PerViewer, Words};

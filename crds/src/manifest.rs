@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use ipnet::IpNet;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use kube::CustomResourceExt;
+use regex::Regex;
 use serde_json::Value;
 
 use crate::schema::{check, clipped};
@@ -46,8 +47,8 @@ pub fn parse_manifests(file: &str, yaml: &str) -> Result<Vec<Manifest>, Vec<Stri
         )]);
     }
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).map_err(|error| {
-        let reason = error.without_snippet().to_string();
-        vec![format!("{file}: the whole file: is not valid YAML ({}); correct it", reason.replace('\n', " "))]
+        let reason = error.without_snippet().to_string().replace(char::is_control, " ");
+        vec![format!("{file}: the whole file: is not valid YAML ({reason}); correct it")]
     })?;
     let several = documents.len() > 1;
     let mut manifests = Vec::with_capacity(documents.len());
@@ -74,6 +75,50 @@ fn spec_schema<K: CustomResourceExt>() -> Option<JSONSchemaProps> {
     version.schema?.open_api_v3_schema?.properties?.remove("spec")
 }
 
+/// A CEL rule of the schema for the entries of a list, in the form for files. The tests hold the two
+/// forms against each other.
+struct EntryRule {
+    holds: fn(&str) -> bool,
+    fault: &'static str,
+}
+
+const NETWORK: EntryRule = EntryRule {
+    holds: is_network,
+    fault: "is not a network; write one such as 203.0.113.0/24, or /32 for one address",
+};
+const ORIGIN: EntryRule = EntryRule {
+    holds: is_origin,
+    fault: "is not an origin; write one such as https://example.com, https://*.example.com, null or *, in lower case and without a path",
+};
+const RULES: [(&str, &EntryRule); 4] = [
+    ("spec.moderation.bannedNetworks", &NETWORK),
+    ("spec.defaults.moderation.bannedNetworks", &NETWORK),
+    ("spec.server.trustedProxies", &NETWORK),
+    ("spec.server.allowedOrigins", &ORIGIN),
+];
+
+/// What `isCIDR` of CEL takes: no IPv4 address in IPv6 form, so that no ban has two forms, and no leading
+/// zeros.
+fn is_network(text: &str) -> bool {
+    let zeros = text.rsplit_once('/').is_some_and(|(_, bits)| bits.len() > 1 && bits.starts_with('0'));
+    !zeros
+        && text.parse::<IpNet>().is_ok_and(|network| match network {
+            IpNet::V4(_) => true,
+            IpNet::V6(network) => network.addr().to_ipv4_mapped().is_none(),
+        })
+}
+
+/// What an entry of `allowedOrigins` looks like, for CEL (RE2) and for [`is_origin`] alike: an origin, every
+/// host under a domain, `null` or `*`. The server reads more (upper case, IPv6), but nothing less.
+pub(crate) const ORIGIN_PATTERN: &str = r"^([*]|null|([a-z][a-z0-9+.-]*://|([a-z][a-z0-9+.-]*://)?[*][.])[a-z0-9][a-z0-9._-]*(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?)$";
+
+static ORIGIN_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(ORIGIN_PATTERN).ok());
+
+/// Whether `text` may stand in `allowedOrigins`.
+pub fn is_origin(text: &str) -> bool {
+    ORIGIN_REGEX.as_ref().is_some_and(|pattern| pattern.is_match(text))
+}
+
 fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
     let Value::Object(fields) = &document else {
         return Err(vec!["the document: is not a manifest; start it with apiVersion and kind".to_owned()]);
@@ -86,7 +131,7 @@ fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
         .keys()
         .filter(|name| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status"))
     {
-        faults.push(format!("{}: is no field; remove it", clipped(unknown)));
+        faults.push(format!("{}: is no field; remove it", clipped(unknown).escape_debug()));
     }
     if !document.pointer("/metadata/name").and_then(Value::as_str).is_some_and(is_room_id) {
         faults.push("metadata.name: is missing or not allowed; write 1 to 63 of a-z, 0-9 and -, with no - at either end".to_owned());
@@ -103,12 +148,8 @@ fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
         (Some(spec), Some(schema)) => check(schema, spec, "spec", &mut faults),
         _ => faults.push("spec: is missing; add it, `spec: {}` takes every default".to_owned()),
     }
-    for list in [
-        "spec.moderation.bannedNetworks",
-        "spec.defaults.moderation.bannedNetworks",
-        "spec.server.trustedProxies",
-    ] {
-        networks(&document, list, &mut faults);
+    for (list, rule) in RULES {
+        check_entries(&document, list, rule, &mut faults);
     }
     if !faults.is_empty() {
         return Err(faults);
@@ -121,15 +162,12 @@ fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
     read.map_err(|error| vec![format!("the document: cannot be read ({error}); correct it")])
 }
 
-fn networks(document: &Value, list: &str, faults: &mut Vec<String>) {
+fn check_entries(document: &Value, list: &str, rule: &EntryRule, faults: &mut Vec<String>) {
     let pointer = format!("/{}", list.replace('.', "/"));
     let entries = document.pointer(&pointer).and_then(Value::as_array);
     for (index, entry) in entries.into_iter().flatten().enumerate() {
-        if let Some(text) = entry.as_str().filter(|text| text.parse::<IpNet>().is_err()) {
-            faults.push(format!(
-                "{list}[{index}]: {:?} is not a network; write one such as 203.0.113.0/24, or /32 for one address",
-                clipped(text)
-            ));
+        if let Some(text) = entry.as_str().filter(|text| !(rule.holds)(text)) {
+            faults.push(format!("{list}[{index}]: {:?} {}", clipped(text), rule.fault));
         }
     }
 }

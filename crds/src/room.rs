@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
     kind = "DanmuRoom",
     namespaced,
     shortname = "dr",
+    category = "danmu",
     doc = "A room: viewers connect to it by its name.",
     derive = "PartialEq",
     selectable = ".spec.fleet",
     printcolumn(name = "Fleet", type_ = "string", json_path = ".spec.fleet"),
+    printcolumn(name = "Messages/s", type_ = "integer", json_path = ".spec.limits.messagesPerSecond"),
     printcolumn(name = "Anonymous", type_ = "string", json_path = ".spec.moderation.anonymous"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")

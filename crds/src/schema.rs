@@ -42,7 +42,7 @@ fn object(schema: &JSONSchemaProps, value: &Value, field: &str, faults: &mut Vec
                 let known: Vec<&str> = properties.keys().map(String::as_str).collect();
                 faults.push(format!(
                     "{field}.{}: is no field; remove it or write one of {}",
-                    clipped(name),
+                    clipped(name).escape_debug(),
                     known.join(", ")
                 ));
             }

@@ -34,21 +34,21 @@ pub struct Flags {
     /// Bearer token of /metrics; none: /metrics is open
     #[arg(long, env = "DANMU_METRICS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub metrics_token: Option<String>,
-    /// Most connections from one address (IPv6: one /64); 0 is no cap
-    #[arg(long, env = "DANMU_PER_ADDRESS_CAP", default_value_t = 0, value_name = "N")]
-    pub per_address_cap: usize,
-    /// Upgrades let in per second; whoever is over it is told to come back later
-    #[arg(long, env = "DANMU_UPGRADES_PER_SECOND", default_value_t = 3000, value_name = "N")]
-    pub upgrades_per_second: u32,
-    /// Networks of proxies whose X-Forwarded-For counts
+    /// Most connections from one address (IPv6: one /64), 0 is no cap; wins over the DanmuFleet's perAddressCap
+    #[arg(long, env = "DANMU_PER_ADDRESS_CAP", value_name = "N")]
+    pub per_address_cap: Option<usize>,
+    /// Upgrades let in per second, the rest is told to come back later; wins over the DanmuFleet's upgradesPerSecond
+    #[arg(long, env = "DANMU_UPGRADES_PER_SECOND", value_name = "N")]
+    pub upgrades_per_second: Option<u32>,
+    /// Networks of proxies whose X-Forwarded-For counts, empty is none; wins over the DanmuFleet's trustedProxies
     #[arg(long, env = "DANMU_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR")]
-    pub trusted_proxies: Vec<String>,
-    /// Pages that may connect; none: only pages of this host
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Pages that may connect, empty is only pages of this host; wins over the DanmuFleet's allowedOrigins
     #[arg(long, env = "DANMU_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
-    pub allowed_origins: Vec<String>,
-    /// How long SIGTERM gives viewers to move
-    #[arg(long, env = "DANMU_DRAIN_SECONDS", default_value_t = 60, value_name = "S")]
-    pub drain_seconds: u64,
+    pub allowed_origins: Option<Vec<String>>,
+    /// How long SIGTERM gives viewers to move; wins over the DanmuFleet's drainSeconds
+    #[arg(long, env = "DANMU_DRAIN_SECONDS", value_name = "S")]
+    pub drain_seconds: Option<u64>,
     /// Secret of HS256 tokens
     #[arg(long, env = "DANMU_TOKEN_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub token_secret: Option<String>,
@@ -92,10 +92,10 @@ pub struct Config {
     pub public: SocketAddr,
     /// Address of the admin API.
     pub admin: SocketAddr,
-    /// Proxies whose headers count.
-    pub trusted: Vec<IpNet>,
-    /// Pages that may connect.
-    pub origins: Origins,
+    /// Proxies whose headers count, if flags name them.
+    pub trusted: Option<Vec<IpNet>>,
+    /// Pages that may connect, if flags name them.
+    pub origins: Option<Origins>,
     /// Token keys.
     pub keys: Keys,
     /// Where Redis is; none for a process that is the whole fleet.
@@ -129,11 +129,11 @@ impl Flags {
                 ));
             }
         }
-        if self.upgrades_per_second == 0 {
+        if self.upgrades_per_second == Some(0) {
             faults.push("--upgrades-per-second: 0 lets nobody in; use at least 1".to_owned());
         }
-        if !(1..=3600).contains(&self.drain_seconds) {
-            faults.push(format!("--drain-seconds: {} is not between 1 and 3600", self.drain_seconds));
+        if let Some(seconds) = self.drain_seconds.filter(|seconds| !(1..=3600).contains(seconds)) {
+            faults.push(format!("--drain-seconds: {seconds} is not between 1 and 3600"));
         }
         if !(1..=1000).contains(&self.tick_ms) {
             faults.push(format!("--tick-ms: {} is not between 1 and 1000", self.tick_ms));
@@ -141,10 +141,14 @@ impl Flags {
         if self.workers > 256 {
             faults.push(format!("--workers: {} is more than 256", self.workers));
         }
-        let trusted = self.trusted_proxies.iter().filter_map(|text| network(text, &mut faults)).collect();
-        let origins = Origins::parse(&self.allowed_origins).map_err(|errors| {
-            faults.extend(errors.into_iter().map(|error| format!("--allowed-origins: {error}")));
-        });
+        let trusted = given(self.trusted_proxies.as_deref())
+            .map(|list| list.iter().filter_map(|text| network(text, &mut faults)).collect());
+        let origins = given(self.allowed_origins.as_deref())
+            .map(|list| Origins::parse(&list))
+            .transpose()
+            .map_err(|errors| {
+                faults.extend(errors.into_iter().map(|error| format!("--allowed-origins: {error}")));
+            });
         let keys = self.keys(&mut faults);
         let redis = self.redis(&mut faults);
         match (public, admin, origins, keys) {
@@ -214,6 +218,11 @@ fn can_be_sent(token: &str) -> bool {
     token.trim() == token && token.chars().all(|c| c == ' ' || c.is_ascii_graphic())
 }
 
+/// A list that was given, which may be empty: `--trusted-proxies=` trusts none, whatever the manifest says.
+fn given(list: Option<&[String]>) -> Option<Vec<String>> {
+    list.map(|list| list.iter().filter(|entry| !entry.trim().is_empty()).cloned().collect())
+}
+
 fn address(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<SocketAddr> {
     text.parse()
         .map_err(|_| {
@@ -271,6 +280,17 @@ mod tests {
         {
             assert!(told.iter().any(|fault| fault.starts_with(flag)), "{flag}: {told:?}");
         }
+    }
+
+    #[test]
+    fn a_list_that_is_given_empty_is_empty_and_one_that_is_not_given_is_the_manifests() {
+        let config = |arguments: &[&str]| {
+            let all = ["danmu-server", "--rooms", "."].iter().chain(arguments);
+            Cli::parse_from(all).flags.check().unwrap()
+        };
+        assert_eq!(config(&[]).trusted, None);
+        assert_eq!(config(&["--trusted-proxies="]).trusted, Some(Vec::new()));
+        assert_eq!(config(&["--trusted-proxies=10.0.0.0/8,::1"]).trusted.unwrap().len(), 2);
     }
 
     #[test]

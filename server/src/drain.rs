@@ -3,7 +3,10 @@
 //! A drain never ends the process and can be taken back; SIGTERM drains and then ends it (`main`).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,12 +21,23 @@ pub struct Drain {
     edge: Arc<Edge>,
     runtime: tokio::runtime::Handle,
     until: Mutex<Option<Instant>>,
+    seconds: AtomicU64,
 }
 
 impl Drain {
-    /// Not draining.
-    pub fn new(edge: Arc<Edge>, runtime: tokio::runtime::Handle) -> Arc<Self> {
-        Arc::new(Drain { edge, runtime, until: Mutex::new(None) })
+    /// Not draining. `seconds` is the length of a drain that is given none.
+    pub fn new(edge: Arc<Edge>, runtime: tokio::runtime::Handle, seconds: u64) -> Arc<Self> {
+        Arc::new(Drain { edge, runtime, until: Mutex::new(None), seconds: seconds.into() })
+    }
+
+    /// The length of a drain that is given none, in seconds.
+    pub fn seconds(&self) -> u64 {
+        self.seconds.load(Ordering::Relaxed)
+    }
+
+    /// Changes that length; a drain that is on keeps its deadline.
+    pub fn set_seconds(&self, seconds: u64) {
+        self.seconds.store(seconds, Ordering::Relaxed);
     }
 
     fn until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

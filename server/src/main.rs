@@ -160,8 +160,9 @@ async fn serve_until_signal(flags: &Flags, config: Config, catalog: Catalog) -> 
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    tracing::info!(signal = told, seconds = flags.drain_seconds, "draining before the end");
-    server.drain.start(Duration::from_secs(flags.drain_seconds), Instant::now());
+    let seconds = server.drain.seconds();
+    tracing::info!(signal = told, seconds, "draining before the end");
+    server.drain.start(Duration::from_secs(seconds), Instant::now());
     let mut code = ExitCode::SUCCESS;
     let again = async {
         tokio::select! {

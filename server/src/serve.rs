@@ -1,5 +1,7 @@
 //! Puts the floors together and runs them until a signal.
 
+mod settings;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
@@ -25,10 +27,12 @@ use crate::{
         listener::{self, Edge},
         session::{Order, Sessions},
     },
+    gate,
     relay::{self, Memory, Relay, Target, redis::Redis},
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
 };
+use settings::Given;
 
 /// How often rooms are tended: stats told, empty ones forgotten.
 const TEND: Duration = Duration::from_secs(2);
@@ -63,11 +67,15 @@ fn capacity() -> usize {
 /// When an address cannot be bound or a thread or epoll cannot be had.
 pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::Result<Server> {
     let runtime = tokio::runtime::Handle::current();
+    // While the ports are opened, and not while the first edit with words waits for it.
+    tokio::task::spawn_blocking(gate::prepare);
+    let given = Given::new(flags, &config);
+    let settings = given.over(&catalog.fleet);
     let public = TcpListener::from_std(listener::bind(config.public)?)?;
     let admin_listener = TcpListener::bind(config.admin).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (inboxes, polls) = Inboxes::new(if flags.workers == 0 { cores } else { flags.workers })?;
-    let settings =
+    let batching =
         state::Settings { tick: Duration::from_millis(flags.tick_ms), ..state::Settings::default() };
     let relay_metrics = Arc::new(relay::Metrics::default());
     let relay = Arc::new(match config.redis {
@@ -78,7 +86,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         }
     });
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
-    let rooms = Rooms::new(fan_out, Arc::clone(&relay), settings, runtime.clone());
+    let rooms = Rooms::new(fan_out, Arc::clone(&relay), batching, runtime.clone());
     rooms.on_expel(expel(&inboxes));
     rooms.apply(&catalog);
     let rows_metrics = Arc::new(rows::Metrics::default());
@@ -101,11 +109,11 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let edge = Arc::new(Edge {
         admission: Admission::new(AdmissionSettings {
             connections: capacity,
-            per_address: flags.per_address_cap,
-            upgrades_per_second: flags.upgrades_per_second,
+            per_address: settings.per_address,
+            upgrades_per_second: settings.upgrades_per_second,
         }),
-        trusted: config.trusted,
-        origins: ArcSwap::from_pointee(config.origins),
+        trusted: ArcSwap::from_pointee(settings.trusted),
+        origins: ArcSwap::from_pointee(settings.origins),
         keys,
         rooms: Arc::clone(&rooms),
         inboxes: Arc::clone(&inboxes),
@@ -114,7 +122,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         viewers: 0.into(),
         turn: 0.into(),
     });
-    let drain = Drain::new(Arc::clone(&edge), runtime);
+    let drain = Drain::new(Arc::clone(&edge), runtime, settings.drain_seconds);
     let admin = Arc::new(Admin {
         edge: Arc::clone(&edge),
         relay,
@@ -124,11 +132,13 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         token: flags.admin_token.clone().filter(|token| !token.is_empty()),
         metrics_token: flags.metrics_token.clone(),
         capacity,
-        drain_seconds: flags.drain_seconds,
     });
     let addresses = (public.local_addr()?, admin_listener.local_addr()?);
     let (stop, stopped) = oneshot::channel();
-    follow(flags, catalog, Arc::clone(&rooms), Arc::clone(&inboxes));
+    let (sender, changes) = watch::channel(Arc::new(Catalog::default()));
+    tokio::spawn(catalog::follow(flags.rooms.clone(), catalog, sender));
+    tokio::spawn(take(changes, given, Arc::clone(&edge), Arc::clone(&drain)));
+    tokio::spawn(tend(rooms));
     tokio::spawn(listener::run(edge, public, async {
         let _ = stopped.await;
     }));
@@ -158,32 +168,32 @@ fn expel(inboxes: &Arc<Inboxes<edge::session::Viewer, Order>>) -> room::Expel {
     })
 }
 
-/// Follows the folder and tends the rooms for as long as the process lives.
-fn follow(
-    flags: &Flags,
-    catalog: Catalog,
-    rooms: Arc<Rooms>,
-    inboxes: Arc<Inboxes<edge::session::Viewer, Order>>,
-) {
-    let (sender, mut changes) = watch::channel(Arc::new(Catalog::default()));
-    tokio::spawn(catalog::follow(flags.rooms.clone(), catalog, sender));
-    tokio::spawn(async move {
-        let mut tend = tokio::time::interval(TEND);
-        loop {
-            tokio::select! {
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let catalog = Arc::clone(&changes.borrow_and_update());
-                    for room in rooms.apply(&catalog) {
-                        inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
-                    }
-                }
-                _ = tend.tick() => rooms.tend(Instant::now()),
-            }
+/// Puts every new catalog in force, for as long as the process lives.
+async fn take(mut changes: watch::Receiver<Arc<Catalog>>, given: Given, edge: Arc<Edge>, drain: Arc<Drain>) {
+    while changes.changed().await.is_ok() {
+        let catalog = Arc::clone(&changes.borrow_and_update());
+        given.over(&catalog.fleet).apply(&edge, &drain);
+        let (listed, faults) = (catalog.rooms.len(), catalog.faults.len());
+        let rooms = Arc::clone(&edge.rooms);
+        // Long lists of words take a while to compile; viewers wait for none of it.
+        let applied = tokio::task::spawn_blocking(move || rooms.apply(&catalog));
+        let Ok(refused) = applied.await else {
+            tracing::error!("the manifests could not be put in force; the rooms keep what they have");
+            continue;
+        };
+        for room in refused {
+            edge.inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
         }
-    });
+        tracing::info!(rooms = listed, faults, "the manifests are in force");
+    }
+}
+
+async fn tend(rooms: Arc<Rooms>) {
+    let mut tick = tokio::time::interval(TEND);
+    loop {
+        tick.tick().await;
+        rooms.tend(Instant::now());
+    }
 }
 
 impl Server {

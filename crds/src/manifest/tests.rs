@@ -59,6 +59,33 @@ fn broken_yaml_and_a_repeated_key_are_told_in_one_line() {
     }
 }
 
+/// A fault is printed on the terminal of whoever checks the file.
+#[test]
+fn control_characters_of_a_file_do_not_reach_the_terminal() {
+    for yaml in [
+        room(r#"{"\e[31mred": 1}"#),
+        room(r#"{limits: {"\e[31mred": 1}, moderation: {anonymous: "\e[31m"}}"#),
+        r#"{"\e[31mred": 1, kind: DanmuRoom, spec: {}}"#.to_owned(),
+        r#"{"\e[31mred": 1, "\e[31mred": 2}"#.to_owned(),
+    ] {
+        let faults = parse_manifests("a.yaml", &yaml).unwrap_err();
+        assert!(!faults.concat().contains(char::is_control), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_bomb_of_aliases_and_a_tower_of_brackets_are_refused_before_they_grow() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let below = format!("*a{}, ", level - 1).repeat(9);
+        bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    for yaml in [bomb, "[".repeat(100_000)] {
+        let faults = parse_manifests("a.yaml", &yaml).unwrap_err();
+        assert!(faults[0].contains("is not valid YAML"), "{faults:?}");
+    }
+}
+
 #[test]
 fn a_file_over_the_limit_is_refused_unread() {
     let faults = parse_manifests("a.yaml", &"#".repeat(MAX_MANIFEST_BYTES + 1)).unwrap_err();

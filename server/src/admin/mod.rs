@@ -44,8 +44,6 @@ pub struct Admin {
     pub metrics_token: Option<String>,
     /// Most viewers this process takes.
     pub capacity: usize,
-    /// Default length of a drain.
-    pub drain_seconds: u64,
 }
 
 type Routes = OpenApiRouter<Arc<Admin>>;

@@ -79,7 +79,7 @@ pub(super) async fn start_drain(
     State(admin): State<Arc<Admin>>,
     body: Option<Body<DrainFor>>,
 ) -> Result<(StatusCode, Json<Draining>), Refusal> {
-    let seconds = body.and_then(|Body(body)| body.seconds).unwrap_or(admin.drain_seconds);
+    let seconds = body.and_then(|Body(body)| body.seconds).unwrap_or(admin.drain.seconds());
     if !(1..=3600).contains(&seconds) {
         return Err(Refusal::unfit("`seconds` is 1 to 3600"));
     }

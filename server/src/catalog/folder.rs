@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use danmu_crds::{DanmuFleet, DanmuRoom, MAX_MANIFEST_BYTES, Manifest, RoomPolicy, UnlistedRooms};
+use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, MAX_MANIFEST_BYTES, Manifest, UnlistedRooms};
 
 use super::Catalog;
 
@@ -182,11 +182,12 @@ fn catalog(files: &BTreeMap<String, KnownFile>, last: &Catalog) -> Result<Catalo
     Ok(Catalog {
         rooms: rooms.collect(),
         unlisted: unlisted.map(|fleet| kept(danmu_crds::policy(Some(fleet), None), last.unlisted.as_ref())),
+        fleet: kept(fleet.map_or_else(DanmuFleetSpec::default, Clone::clone), Some(&last.fleet)),
         faults,
     })
 }
 
-/// `last` itself where it says the same as `policy`.
-fn kept(policy: RoomPolicy, last: Option<&Arc<RoomPolicy>>) -> Arc<RoomPolicy> {
-    last.filter(|last| ***last == policy).map_or_else(|| Arc::new(policy), Arc::clone)
+/// `last` itself where it says the same as `next`.
+fn kept<T: PartialEq>(next: T, last: Option<&Arc<T>>) -> Arc<T> {
+    last.filter(|last| ***last == next).map_or_else(|| Arc::new(next), Arc::clone)
 }

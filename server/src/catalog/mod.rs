@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmu_crds::RoomPolicy;
+use danmu_crds::{DanmuFleetSpec, RoomPolicy};
 use tokio::sync::watch;
 
 use folder::Folder;
@@ -22,6 +22,8 @@ pub struct Catalog {
     pub rooms: HashMap<String, Arc<RoomPolicy>>,
     /// The policy of a room that is not listed; `None` refuses such rooms.
     pub unlisted: Option<Arc<RoomPolicy>>,
+    /// The fleet, or the built-in one where there is no DanmuFleet. As with rooms, the `Arc` is kept.
+    pub fleet: Arc<DanmuFleetSpec>,
     /// What is wrong in the folder now, each as `file: field: what is wrong and what to do`.
     pub faults: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Catalog {
             _ => false,
         };
         self.faults != last.faults
+            || !Arc::ptr_eq(&self.fleet, &last.fleet)
             || !same(&self.unlisted, &last.unlisted)
             || self.rooms.len() != last.rooms.len()
             || self

@@ -31,9 +31,10 @@ fn scanned(dir: &Path) -> (Folder, Catalog) {
 fn the_examples_load() {
     let catalog = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
     assert_eq!(catalog.rooms["worlds-final"].anonymous, Anonymous::Speak);
-    assert_eq!(catalog.rooms["worlds-final"].mask, ["spoiler"]);
+    assert_eq!(catalog.rooms["worlds-final"].mask, ["spoiler", "剧透"]);
     assert_eq!(catalog.rooms["quiet-room"].slow_mode_seconds, 10);
     assert!(catalog.unlisted.is_some());
+    assert_eq!(catalog.fleet.server.per_address_cap, Some(20_000));
 }
 
 #[test]
@@ -68,7 +69,18 @@ fn an_edit_changes_its_room_and_leaves_the_others_arc_alone() {
     let after = folder.scan(dir.path(), &before);
     assert_eq!(after.rooms["a"].history, 9);
     assert!(Arc::ptr_eq(&before.rooms["b"], &after.rooms["b"]));
+    assert!(Arc::ptr_eq(&before.fleet, &after.fleet));
     assert!(after.differs(&before) && !folder.scan(dir.path(), &after).differs(&after));
+}
+
+#[test]
+fn an_edit_of_the_fleets_servers_alone_is_a_change() {
+    let dir = folder_with(&[("f.yaml", fleet("{drainSeconds: 5}"))]);
+    let (mut folder, before) = scanned(dir.path());
+    fs::write(dir.path().join("f.yaml"), fleet("{drainSeconds: 50}")).unwrap();
+    let after = folder.scan(dir.path(), &before);
+    assert!(after.differs(&before));
+    assert_eq!((before.fleet.drain_seconds, after.fleet.drain_seconds), (5, 50));
 }
 
 #[test]

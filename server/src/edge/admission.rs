@@ -37,7 +37,8 @@ impl Refused {
 /// Counts who is in and decides who may come in.
 #[derive(Debug)]
 pub struct Admission {
-    settings: Settings,
+    connections: usize,
+    per_address_cap: AtomicUsize,
     open: AtomicUsize,
     // No larger than `open`: an entry goes when its count comes to 0.
     per_address: Mutex<HashMap<Group, usize>>,
@@ -46,6 +47,7 @@ pub struct Admission {
 
 #[derive(Debug)]
 struct Bucket {
+    per_second: f64,
     upgrades: f64,
     // `None` until the first upgrade, so that the clock is only ever passed in.
     filled: Option<Instant>,
@@ -54,13 +56,21 @@ struct Bucket {
 impl Admission {
     /// An admission with nobody in and a second's worth of upgrades to give.
     pub fn new(settings: Settings) -> Arc<Admission> {
-        let upgrades = Bucket { upgrades: f64::from(settings.upgrades_per_second), filled: None };
+        let per_second = f64::from(settings.upgrades_per_second);
+        let upgrades = Bucket { per_second, upgrades: per_second, filled: None };
         Arc::new(Admission {
-            settings,
+            connections: settings.connections,
+            per_address_cap: AtomicUsize::new(settings.per_address),
             open: AtomicUsize::new(0),
             per_address: Mutex::default(),
             upgrades: Mutex::new(upgrades),
         })
+    }
+
+    /// Changes the cap per address and the rate of upgrades from now on. Whoever is in stays in.
+    pub fn adjust(&self, per_address: usize, upgrades_per_second: u32) {
+        self.per_address_cap.store(per_address, Ordering::Relaxed);
+        lock(&self.upgrades).per_second = f64::from(upgrades_per_second);
     }
 
     /// Lets a connection in until its permit is dropped. `group` is `None` for a trusted proxy, whose
@@ -69,7 +79,7 @@ impl Admission {
     /// # Errors
     /// The server or the address has all its connections.
     pub fn connection(self: &Arc<Self>, group: Option<Group>) -> Result<Permit, Refused> {
-        let below_cap = |open: usize| (open < self.settings.connections).then_some(open + 1);
+        let below_cap = |open: usize| (open < self.connections).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_cap).is_err() {
             return Err(Refused::new("the server has all the connections it takes"));
         }
@@ -85,8 +95,8 @@ impl Admission {
     /// # Errors
     /// More upgrades than `upgrades_per_second` are coming in.
     pub fn upgrade(&self, now: Instant) -> Result<(), Refused> {
-        let full = f64::from(self.settings.upgrades_per_second);
         let mut bucket = lock(&self.upgrades);
+        let full = bucket.per_second;
         let filled = bucket.filled.unwrap_or(now);
         let gained = now.saturating_duration_since(filled).as_secs_f64() * full;
         bucket.upgrades = (bucket.upgrades + gained).min(full);
@@ -136,14 +146,15 @@ impl Permit {
     /// # Errors
     /// The address has all its connections; the permit stays as it was.
     pub fn count_for(&mut self, group: Group) -> Result<(), Refused> {
-        let cap = self.admission.settings.per_address;
-        if cap == 0 || self.group == Some(group) {
+        if self.group == Some(group) {
             return Ok(());
         }
+        // Counted without a cap too: one that is set later holds for those who are in already.
+        let cap = self.admission.per_address_cap.load(Ordering::Relaxed);
         {
             let mut counts = lock(&self.admission.per_address);
             let count = counts.get(&group).copied().unwrap_or(0);
-            if count >= cap {
+            if cap != 0 && count >= cap {
                 return Err(Refused::new("this address has all the connections one address may have"));
             }
             counts.insert(group, count + 1);
@@ -232,6 +243,34 @@ mod tests {
         assert_eq!(taken(Duration::from_millis(500)), 2);
         assert_eq!(taken(Duration::from_millis(250)), 0, "an older clock reading gives nothing");
         assert_eq!(taken(Duration::from_secs(3600)), 4);
+    }
+
+    #[test]
+    fn a_cap_set_later_counts_those_who_are_in_and_throws_nobody_out() {
+        let admission = admission(10, 0, 1);
+        let mut permits: Vec<_> = (0..3).map(|_| admission.connection(Some(home(1))).unwrap()).collect();
+        admission.adjust(2, 1);
+        assert!(admission.connection(Some(home(1))).is_err());
+        assert_eq!(admission.open(), 3);
+        permits.truncate(1);
+        permits.push(admission.connection(Some(home(1))).unwrap());
+        admission.adjust(0, 1);
+        assert!(admission.connection(Some(home(1))).is_ok());
+    }
+
+    #[test]
+    fn a_new_rate_holds_from_the_next_upgrade_on() {
+        let admission = admission(1, 0, 100);
+        let start = Instant::now();
+        let taken = |at: u64| {
+            let at = start + Duration::from_secs(at);
+            (0..1000).filter(|_| admission.upgrade(at).is_ok()).count()
+        };
+        assert!(admission.upgrade(start).is_ok());
+        admission.adjust(0, 4);
+        assert_eq!(taken(0), 4, "what the old rate had saved up is cut to the new one's second");
+        admission.adjust(0, 50);
+        assert_eq!((taken(0), taken(1), taken(3)), (0, 50, 50));
     }
 
     #[test]

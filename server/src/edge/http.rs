@@ -108,7 +108,7 @@ fn upgrade(
         return Err(busy("draining", Duration::from_secs(2)));
     }
     edge.admission.upgrade(now).map_err(|refused| busy(refused.why, refused.retry_after))?;
-    let client = address::client(peer.ip(), headers, &edge.trusted);
+    let client = address::client(peer.ip(), headers, &edge.trusted.load());
     let mut permit =
         take_permit(permit).ok_or_else(|| text(StatusCode::BAD_REQUEST, "one upgrade a connection"))?;
     if client != peer.ip().to_canonical() {

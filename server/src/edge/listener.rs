@@ -39,7 +39,7 @@ pub struct Edge {
     /// Connection caps and the upgrade rate.
     pub admission: Arc<Admission>,
     /// Proxies whose forwarding headers count.
-    pub trusted: Vec<IpNet>,
+    pub trusted: ArcSwap<Vec<IpNet>>,
     /// Pages that may connect.
     pub origins: ArcSwap<Origins>,
     /// Token keys.
@@ -103,7 +103,7 @@ pub async fn run(edge: Arc<Edge>, listener: TcpListener, shutdown: impl Future<O
 fn admit(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
     let ip = peer.ip().to_canonical();
     // Behind a proxy all viewers share its address: they are counted by their own, from the headers.
-    let group = (!edge.trusted.iter().any(|n| n.contains(&ip))).then(|| address::group(ip));
+    let group = (!edge.trusted.load().iter().any(|n| n.contains(&ip))).then(|| address::group(ip));
     match edge.admission.connection(group) {
         Ok(permit) => {
             let edge = Arc::clone(edge);

@@ -21,7 +21,7 @@ pub use bucket::{Bucket, Buckets, Rate};
 pub use moderation::{Full, Listed, MAX_ENTRIES, Moderation, canonical};
 pub use sample::Sampler;
 pub use text::clean;
-pub use words::Words;
+pub use words::{Words, prepare};
 
 use moderation::Entries;
 

@@ -11,6 +11,11 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::text::is_invisible;
 
+/// Builds the table that words are folded with: tens of milliseconds, once.
+pub fn prepare() {
+    LazyLock::force(&SIMPLIFIED);
+}
+
 /// A compiled list of words. Words of ASCII letters match as whole words ("ass" is not in "class"),
 /// all others anywhere.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ impl Words {
     pub fn compile<S: AsRef<str>>(words: &[S]) -> Self {
         // Now, and not while the first message that needs the table waits.
         if !words.is_empty() {
-            LazyLock::force(&SIMPLIFIED);
+            prepare();
         }
         let folded = words.iter().map(|word| Folded::new(word.as_ref().trim()).text);
         let folded: Vec<String> = folded.filter(|word| !word.is_empty()).collect();

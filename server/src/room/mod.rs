@@ -161,7 +161,8 @@ impl Rooms {
     }
 
     /// Takes a new catalog: compiles what changed, swaps it into open rooms, tells viewers of changed
-    /// modes. Answers the open rooms that are no longer allowed.
+    /// modes. Answers the rooms that are no longer allowed; they are open no more, and whoever is still in
+    /// one has to be closed. It computes for long: not for a thread that others wait for.
     pub fn apply(&self, catalog: &Catalog) -> Vec<Arc<Room>> {
         let old = self.policies.load_full();
         let compile = |policy: &Arc<RoomPolicy>, known: Option<&(Arc<RoomPolicy>, Arc<Policy>)>| match known {
@@ -178,12 +179,14 @@ impl Rooms {
         let unlisted = catalog.unlisted.as_ref().map(|policy| compile(policy, old.unlisted.as_ref()));
         let policies = Arc::new(Policies { listed, unlisted });
         self.policies.store(Arc::clone(&policies));
+        let refused: Vec<Arc<Room>> = {
+            let mut open = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
+            open.extract_if(|id, _| policies.of(id).is_none()).map(|(_, room)| room).collect()
+        };
         let open: Vec<Arc<Room>> = self.open().values().cloned().collect();
-        let mut refused = Vec::new();
         for room in open {
-            match policies.of(&room.id) {
-                Some((source, policy)) => room.set_policy(source, policy),
-                None => refused.push(room),
+            if let Some((source, policy)) = policies.of(&room.id) {
+                room.set_policy(source, policy);
             }
         }
         refused
@@ -227,9 +230,10 @@ impl Rooms {
         if let Some(room) = self.get(id) {
             return Ok(room);
         }
+        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: `apply` then either finds the room open or has stored the policies read here.
         let policies = self.policies.load();
         let (source, policy) = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
-        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(room) = rooms.get(id) {
             return Ok(Arc::clone(room));
         }
