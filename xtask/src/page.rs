@@ -1,9 +1,9 @@
 //! The viewer page: its npm build, its tests, and the test in a real browser.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use crate::{
-    commands::{cargo, exists, program, root, step},
+    commands::{apt_get_install, cargo, exists, program, root, step},
     server::Server,
 };
 
@@ -52,11 +52,10 @@ fn chromium() -> Result<PathBuf, String> {
     if let Some(found) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(on_path) {
         return Ok(found);
     }
-    if exists("apt-get") {
-        step("apt-get update", apt(&["update", "-qq"]))?;
-        step("apt-get install chromium", apt(&["install", "-y", "-qq", "chromium"]))?;
-    }
-    on_path().ok_or_else(|| "Chromium is missing: install it, or set CHROMIUM to its path".into())
+    apt_get_install(&["chromium"]).map_err(|fault| format!("{fault}, or set CHROMIUM to its path"))?;
+    on_path().ok_or_else(|| {
+        "Chromium was installed, but is not on the search path: set CHROMIUM to its path".into()
+    })
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -64,10 +63,4 @@ fn on_path() -> Option<PathBuf> {
     std::env::split_paths(&folders)
         .flat_map(|folder| ["chromium", "chromium-browser"].map(|name| folder.join(name)))
         .find(|file| file.is_file())
-}
-
-fn apt(arguments: &[&str]) -> Command {
-    let mut command = program("apt-get", arguments, ".");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    command
 }

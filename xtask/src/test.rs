@@ -3,12 +3,16 @@
 use std::time::Instant;
 
 use crate::{
+    autobahn,
     commands::{cargo, exists, program, root, step},
-    crds, page,
+    crds, fuzz, page,
 };
 
 /// Pinned, so that a new release cannot turn CI red by itself.
 const DENY_VERSION: &str = "0.20.2";
+
+/// Enough to replay the seeds and to notice a parser that breaks at once; `cargo xtask fuzz` runs longer.
+const FUZZ_SECONDS: u32 = 5;
 
 pub(crate) fn run() -> Result<(), String> {
     let started = Instant::now();
@@ -25,6 +29,8 @@ pub(crate) fn run() -> Result<(), String> {
     docs.env("RUSTDOCFLAGS", "--deny warnings");
     step("docs", docs)?;
     step("tests", cargo(&["test", "--workspace"]))?;
+    autobahn::run()?;
+    fuzz::run(FUZZ_SECONDS, None)?;
     page::test_in_browser()?;
     deny()?;
     println!("all is well: {:.0} s", started.elapsed().as_secs_f64());
