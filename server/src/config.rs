@@ -8,7 +8,10 @@ use std::{
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::edge::{origin::Origins, token::Keys};
+use crate::{
+    edge::{origin::Origins, token::Keys},
+    rows::Limits,
+};
 
 /// Flags of `danmu-server`.
 #[derive(Args, Clone, Debug)]
@@ -70,6 +73,8 @@ pub struct Config {
     pub origins: Origins,
     /// Token keys.
     pub keys: Keys,
+    /// Limits of a connection; no flag sets them, tests shorten them.
+    pub limits: Limits,
 }
 
 impl Flags {
@@ -107,7 +112,7 @@ impl Flags {
         let keys = self.keys(&mut faults);
         match (public, admin, origins, keys) {
             (Some(public), Some(admin), Ok(origins), Some(keys)) if faults.is_empty() => {
-                Ok(Config { public, admin, trusted, origins, keys })
+                Ok(Config { public, admin, trusted, origins, keys, limits: Limits::default() })
             }
             _ => Err(faults),
         }

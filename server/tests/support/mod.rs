@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
+pub(crate) mod raw;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -10,7 +12,13 @@ use std::{
 };
 
 use clap::Parser;
-use danmu_server::{catalog, config::Flags, serve, serve::Server};
+use danmu_server::{
+    catalog,
+    config::{Config, Flags},
+    rows::Limits,
+    serve,
+    serve::Server,
+};
 use danmu_wire::Event;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -57,6 +65,11 @@ spec:
 
 impl Danmu {
     pub(crate) async fn start(extra: &[&str]) -> Danmu {
+        Danmu::start_with(extra, Limits::default()).await
+    }
+
+    /// With limits of a connection that no flag sets.
+    pub(crate) async fn start_with(extra: &[&str], limits: Limits) -> Danmu {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("danmu-test-{}-{number}", std::process::id()));
@@ -67,7 +80,7 @@ impl Danmu {
         arguments.extend(["--admin-token", ADMIN_TOKEN]);
         arguments.extend(extra);
         let flags = Cli::parse_from(arguments).flags;
-        let config = flags.check().unwrap();
+        let config = Config { limits, ..flags.check().unwrap() };
         let catalog = catalog::load(&flags.rooms).unwrap();
         let server = serve::start(&flags, config, catalog).await.unwrap();
         Danmu { server, folder }
