@@ -66,10 +66,13 @@ async fn bad_utf8_closes_with_1007() {
 }
 
 #[tokio::test]
-async fn a_length_with_the_top_bit_closes_with_1009() {
-    let mut bytes = vec![TEXT, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1];
-    bytes.extend(MASK);
-    offence(&bytes, 1009).await;
+async fn lengths_of_64_bits_close_with_1009_from_the_header_alone() {
+    for length in [1 << 63 | 1, u64::MAX, 1 << 40, 4097] {
+        let mut bytes = vec![TEXT, 0xff];
+        bytes.extend(u64::to_be_bytes(length));
+        bytes.extend(MASK);
+        offence(&bytes, 1009).await;
+    }
 }
 
 #[tokio::test]
@@ -232,6 +235,42 @@ async fn an_address_over_its_cap_is_503_and_gets_in_once_another_has_left() {
         assert!(Instant::now() < until, "the place was never given back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whoever is turned away at the door is not read from, and a reset would take the answer with it.
+#[tokio::test]
+async fn who_is_turned_away_can_still_read_why() {
+    let danmu = Danmu::start(&["--per-address-cap=1"]).await;
+    let _only = danmu.join("talk").await;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(danmu.public()).await.unwrap();
+        let request = handshake(13, &format!("X: {}\r\n", "x".repeat(3_000)));
+        stream.write_all(request.as_bytes()).await.expect("reset before the request was out");
+        // A slow client: the answer and the end of the connection have long come.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut answer = String::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        read.expect("kept open").expect("reset instead of an answer");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}
+
+/// The upgrades are everybody's; one address over its own cap must not use them up.
+#[tokio::test]
+async fn an_address_over_its_cap_leaves_the_upgrades_to_others() {
+    let danmu =
+        Danmu::start(&["--trusted-proxies=127.0.0.1", "--per-address-cap=1", "--upgrades-per-second=4"])
+            .await;
+    let from = |address: &str| handshake(13, &format!("X-Forwarded-For: {address}\r\n"));
+    let mut greedy = TcpStream::connect(danmu.public()).await.unwrap();
+    greedy.write_all(from("203.0.113.9").as_bytes()).await.unwrap();
+    assert!(head(&mut greedy).await.starts_with("HTTP/1.1 101 "));
+    for _ in 0..20 {
+        let answer = ask(danmu.public(), &from("203.0.113.9")).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("connection: close"), "{answer}");
+    }
+    let answer = ask(danmu.public(), &from("203.0.113.10")).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
 }
 
 #[tokio::test]

@@ -219,6 +219,15 @@ impl Viewer {
         }
     }
 
+    /// The next answer to an operation: an event or the close code.
+    pub(crate) async fn answer(&mut self) -> Result<Event, u16> {
+        match self.message().await {
+            Message::Text(text) => Ok(serde_json::from_str::<Vec<Event>>(&text).unwrap().remove(0)),
+            Message::Close(frame) => Err(frame.map_or(1005, |frame| frame.code.into())),
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
     /// The code the server closes with.
     pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
