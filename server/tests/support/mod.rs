@@ -111,16 +111,7 @@ impl Danmu {
         path: &str,
         protocols: &[String],
     ) -> Result<Viewer, tungstenite::Error> {
-        let mut request = format!("ws://{}{path}", self.public()).into_client_request()?;
-        if !protocols.is_empty() {
-            request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.join(", ").parse().unwrap());
-        }
-        let (socket, response) = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request))
-            .await
-            .expect("the handshake takes too long")?;
-        let protocol =
-            response.headers().get("Sec-WebSocket-Protocol").map(|p| p.to_str().unwrap().to_owned());
-        Ok(Viewer { socket, protocol, waiting: Vec::new() })
+        connect_to(self.public(), path, protocols).await
     }
 
     /// A request to the admin port; answers the status and the body.
@@ -135,13 +126,41 @@ impl Danmu {
         path: &str,
         body: &str,
     ) -> (u16, String) {
-        http(self.server.admin, &format!(
+        admin_of(self.server.admin, token, method, path, body).await
+    }
+}
+
+/// Opens a WebSocket to any server.
+pub(crate) async fn connect_to(
+    public: SocketAddr,
+    path: &str,
+    protocols: &[String],
+) -> Result<Viewer, tungstenite::Error> {
+    let mut request = format!("ws://{public}{path}").into_client_request()?;
+    if !protocols.is_empty() {
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.join(", ").parse().unwrap());
+    }
+    let (socket, response) = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request))
+        .await
+        .expect("the handshake takes too long")?;
+    let protocol = response.headers().get("Sec-WebSocket-Protocol").map(|p| p.to_str().unwrap().to_owned());
+    Ok(Viewer { socket, protocol, waiting: Vec::new() })
+}
+
+/// A request to any server's admin port.
+pub(crate) async fn admin_of(
+    admin: SocketAddr,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
+    http(admin, &format!(
             "{method} {path} HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         ))
         .await
-    }
 }
 
 /// Sends raw bytes and reads until the server closes.
