@@ -31,6 +31,8 @@ enum Task {
     /// Format, lints, docs, unit, property and integration tests, Autobahn's cases, a little fuzzing,
     /// the page in a browser, licences.
     Test,
+    /// The built page in a real browser, against real servers.
+    Page,
     /// Autobahn's WebSocket cases against the rows engine, compared with server/tests/autobahn.
     Autobahn,
     /// The fuzz targets of server/wire/fuzz.
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
         Task::Test => test::run(),
+        Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
         Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),

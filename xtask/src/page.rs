@@ -26,21 +26,25 @@ pub(crate) fn test() -> Result<(), String> {
     step("page tests", program("npm", &["test"], FOLDER))
 }
 
-/// Two pages in headless Chromium against a real server.
+/// Pages in headless Chromium against real servers.
 pub(crate) fn test_in_browser() -> Result<(), String> {
     let chromium = chromium()?;
     step("server build", cargo(&["build", "--workspace", "--bins"]))?;
-    let server = Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET])?;
+    let start = || Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET]);
+    // A page moves from the first to the second when the first is drained.
+    let (server, next) = (start()?, start()?);
     let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];
     let screenshots = root().join("target/screenshots");
     let mut test = program("node", &["e2e/page.mjs"], FOLDER);
     test.env("CHROMIUM", chromium)
         .args(["--base", &server.public, "--admin", &server.admin, "--admin-token", TOKEN])
+        .args(["--next-base", &next.public, "--next-admin", &next.admin])
         .args(["--token-a", &tokens[0], "--token-b", &tokens[1]])
         .arg("--screenshots")
         .arg(screenshots);
     let tested = step("page in Chromium", test);
     server.stop()?;
+    next.stop()?;
     tested
 }
 
