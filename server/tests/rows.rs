@@ -22,6 +22,7 @@ use danmu_wire::{
     CloseCode,
     frame::{self, Format},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const ROOM: u64 = 7;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +74,9 @@ struct Rows {
 
 impl Rows {
     fn start(limits: Limits) -> Rows {
+        // Three descriptors a viewer; many shells start with 1,024.
+        let files = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
         let (inboxes, polls) = Inboxes::new(1).unwrap();
         let (left_sender, left) = mpsc::sync_channel(4 * ROW_CAPACITY);
         let (done_sender, done) = mpsc::sync_channel(1);

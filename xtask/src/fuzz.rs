@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
-    commands::{cargo, root, step},
+    commands::{apt_get_install, cargo, exists, root, step},
     server::target,
 };
 
@@ -26,6 +26,10 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<(), String> {
         && !targets.iter().any(|target| target == only)
     {
         return Err(format!("there is no fuzz target `{only}`: {}", targets.join(", ")));
+    }
+    if !exists("c++") {
+        // libFuzzer itself is C++.
+        apt_get_install(&["g++"])?;
     }
     let host = host()?;
     let built = target().join("fuzz");

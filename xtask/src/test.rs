@@ -17,6 +17,8 @@ const FUZZ_SECONDS: u32 = 5;
 pub(crate) fn run() -> Result<(), String> {
     let started = Instant::now();
     step("format", cargo(&["fmt", "--all", "--check"]))?;
+    let fuzz_targets = ["fmt", "--manifest-path", "server/wire/fuzz/Cargo.toml", "--check"];
+    step("format of the fuzz targets", cargo(&fuzz_targets))?;
     println!("==> generated CRDs");
     crds::run(crds::folder(), true).map_err(|fault| fault.to_string())?;
     if !page::has_npm() {

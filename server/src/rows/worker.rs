@@ -293,3 +293,6 @@ impl<H: Handler> Worker<H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

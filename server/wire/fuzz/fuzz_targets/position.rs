@@ -11,6 +11,8 @@ fuzz_target!(|text: &str| {
     }
     // Room ids come from the same URL and become keys: nothing outside the grammar may pass.
     if is_room_id(text) {
-        assert!(text.len() <= 63 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+        assert!(
+            text.len() <= 63 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        );
     }
 });
