@@ -14,6 +14,7 @@ use crate::{
         token::{Keys, Sources},
     },
     relay::redis::Address,
+    rows::Limits,
 };
 
 /// Flags of `danmu-server`.
@@ -100,6 +101,8 @@ pub struct Config {
     pub keys: Keys,
     /// Where Redis is; none for a process that is the whole fleet.
     pub redis: Option<Address>,
+    /// Limits of a connection; no flag sets them, tests shorten them.
+    pub limits: Limits,
 }
 
 impl Flags {
@@ -153,7 +156,7 @@ impl Flags {
         let redis = self.redis(&mut faults);
         match (public, admin, origins, keys) {
             (Some(public), Some(admin), Ok(origins), Some(keys)) if faults.is_empty() => {
-                Ok(Config { public, admin, trusted, origins, keys, redis })
+                Ok(Config { public, admin, trusted, origins, keys, redis, limits: Limits::default() })
             }
             _ => Err(faults),
         }

@@ -104,7 +104,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         keys: Arc::clone(&keys),
         metrics: Arc::clone(&edge_metrics),
     });
-    let workers = Workers::start(&inboxes, polls, &sessions, rows::Limits::default(), &rows_metrics)?;
+    let workers = Workers::start(&inboxes, polls, &sessions, config.limits, &rows_metrics)?;
     let capacity = capacity();
     let edge = Arc::new(Edge {
         admission: Admission::new(AdmissionSettings {

@@ -10,115 +10,17 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 mod support;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use danmu_wire::{CloseCode, Event, RefusalCode};
-use support::{Danmu, PATIENCE, Viewer, http};
+use support::{
+    Danmu, PATIENCE, Viewer, http,
+    raw::{MASK, PING, Raw, TEXT, ask, frame, handshake, head},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
-
-const TEXT: u8 = 0x81;
-const PING: u8 = 0x89;
-const MASK: [u8; 4] = [7, 21, 99, 180];
-
-/// A handshake that is right; `extra` are whole header lines.
-fn handshake(version: u8, extra: &str) -> String {
-    format!(
-        "GET /rooms/talk/ws HTTP/1.1\r\nHost: danmu\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: {version}\r\n{extra}\r\n"
-    )
-}
-
-/// One masked frame; `first` is the byte with FIN, the reserved bits and the opcode.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        n @ 0..126 => frame.push(0x80 | n as u8),
-        n => {
-            frame.push(0x80 | 126);
-            frame.extend((n as u16).to_be_bytes());
-        }
-    }
-    frame.extend(MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
-}
-
-/// A viewer past its handshake whose frames the test writes byte by byte.
-struct Raw {
-    stream: TcpStream,
-}
-
-impl Raw {
-    async fn join(danmu: &Danmu) -> Raw {
-        let stream = TcpStream::connect(danmu.public()).await.unwrap();
-        Raw::join_over(stream).await
-    }
-
-    async fn join_over(mut stream: TcpStream) -> Raw {
-        stream.write_all(handshake(13, "").as_bytes()).await.unwrap();
-        let head = head(&mut stream).await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        Raw { stream }
-    }
-
-    async fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed already, and said why: the code is what counts.
-        let _ = self.stream.write_all(bytes).await;
-    }
-
-    /// Opcode and payload of the next frame.
-    async fn frame(&mut self) -> (u8, Vec<u8>) {
-        let read = async {
-            let mut start = [0; 2];
-            self.stream.read_exact(&mut start).await.expect("closed without a close frame");
-            let length = match start[1] {
-                126 => u64::from(self.stream.read_u16().await.unwrap()),
-                127 => self.stream.read_u64().await.unwrap(),
-                n => u64::from(n),
-            };
-            let mut payload = vec![0; usize::try_from(length).unwrap()];
-            self.stream.read_exact(&mut payload).await.unwrap();
-            (start[0] & 0x0f, payload)
-        };
-        tokio::time::timeout(PATIENCE, read).await.expect("nothing comes")
-    }
-
-    async fn close_code(&mut self) -> u16 {
-        loop {
-            if let (8, payload) = self.frame().await {
-                return payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-            }
-        }
-    }
-}
-
-/// Reads up to the empty line and not a byte more.
-async fn head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let read = async {
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => break,
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.expect("no answer");
-    String::from_utf8(head).unwrap()
-}
-
-async fn ask(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    // Whoever is turned away unread may find the socket closed.
-    let _ = stream.write_all(request.as_bytes()).await;
-    head(&mut stream).await
-}
 
 async fn still_talks(viewer: &mut Viewer) {
     viewer.say("still here").await;
@@ -164,10 +66,13 @@ async fn bad_utf8_closes_with_1007() {
 }
 
 #[tokio::test]
-async fn a_length_with_the_top_bit_closes_with_1009() {
-    let mut bytes = vec![TEXT, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1];
-    bytes.extend(MASK);
-    offence(&bytes, 1009).await;
+async fn lengths_of_64_bits_close_with_1009_from_the_header_alone() {
+    for length in [1 << 63 | 1, u64::MAX, 1 << 40, 4097] {
+        let mut bytes = vec![TEXT, 0xff];
+        bytes.extend(u64::to_be_bytes(length));
+        bytes.extend(MASK);
+        offence(&bytes, 1009).await;
+    }
 }
 
 #[tokio::test]
@@ -330,6 +235,42 @@ async fn an_address_over_its_cap_is_503_and_gets_in_once_another_has_left() {
         assert!(Instant::now() < until, "the place was never given back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whoever is turned away at the door is not read from, and a reset would take the answer with it.
+#[tokio::test]
+async fn who_is_turned_away_can_still_read_why() {
+    let danmu = Danmu::start(&["--per-address-cap=1"]).await;
+    let _only = danmu.join("talk").await;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(danmu.public()).await.unwrap();
+        let request = handshake(13, &format!("X: {}\r\n", "x".repeat(3_000)));
+        stream.write_all(request.as_bytes()).await.expect("reset before the request was out");
+        // A slow client: the answer and the end of the connection have long come.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut answer = String::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        read.expect("kept open").expect("reset instead of an answer");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}
+
+/// The upgrades are everybody's; one address over its own cap must not use them up.
+#[tokio::test]
+async fn an_address_over_its_cap_leaves_the_upgrades_to_others() {
+    let danmu =
+        Danmu::start(&["--trusted-proxies=127.0.0.1", "--per-address-cap=1", "--upgrades-per-second=4"])
+            .await;
+    let from = |address: &str| handshake(13, &format!("X-Forwarded-For: {address}\r\n"));
+    let mut greedy = TcpStream::connect(danmu.public()).await.unwrap();
+    greedy.write_all(from("203.0.113.9").as_bytes()).await.unwrap();
+    assert!(head(&mut greedy).await.starts_with("HTTP/1.1 101 "));
+    for _ in 0..20 {
+        let answer = ask(danmu.public(), &from("203.0.113.9")).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("connection: close"), "{answer}");
+    }
+    let answer = ask(danmu.public(), &from("203.0.113.10")).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
 }
 
 #[tokio::test]

@@ -48,3 +48,20 @@ pub(crate) fn exists(name: impl AsRef<OsStr>) -> bool {
         .status()
         .is_ok_and(|status| status.success())
 }
+
+/// Installs packages of Debian, where there is apt-get; elsewhere says what is missing.
+pub(crate) fn apt_get_install(packages: &[&str]) -> Result<(), String> {
+    let names = packages.join(" ");
+    if !exists("apt-get") {
+        return Err(format!("missing here: {names}; install it (these are its names in Debian)"));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = program("apt-get", arguments, ".");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    step("apt-get update", apt(&["update", "-qq"]))?;
+    let mut install = apt(&["install", "-y", "-qq"]);
+    install.args(packages);
+    step(&format!("apt-get install {names}"), install)
+}

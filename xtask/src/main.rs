@@ -1,7 +1,9 @@
 //! Tasks of the repository: `cargo xtask --help` tells them.
 
+mod autobahn;
 mod commands;
 mod crds;
+mod fuzz;
 mod openapi;
 mod page;
 mod server;
@@ -27,8 +29,21 @@ enum Task {
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
-    /// Format, lints, docs, unit, property and integration tests, the page in a browser, licences.
+    /// Format, lints, docs, unit, property and integration tests, Autobahn's cases, a little fuzzing,
+    /// the page in a browser, licences.
     Test,
+    /// The built page in a real browser, against real servers.
+    Page,
+    /// Autobahn's WebSocket cases against the rows engine, compared with server/tests/autobahn.
+    Autobahn,
+    /// The fuzz targets of server/wire/fuzz.
+    Fuzz {
+        /// Only this one.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Write the CustomResourceDefinitions in crds/ from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
@@ -47,6 +62,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
         Task::Test => test::run(),
+        Task::Page => page::test_in_browser(),
+        Task::Autobahn => autobahn::run(),
+        Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
         Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
         Task::Openapi { check } => openapi::run(check),
     };

@@ -1,9 +1,9 @@
 //! The viewer page: its npm build, its tests, and the test in a real browser.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use crate::{
-    commands::{cargo, exists, program, root, step},
+    commands::{apt_get_install, cargo, exists, program, root, step},
     server::Server,
 };
 
@@ -26,21 +26,25 @@ pub(crate) fn test() -> Result<(), String> {
     step("page tests", program("npm", &["test"], FOLDER))
 }
 
-/// Two pages in headless Chromium against a real server.
+/// Pages in headless Chromium against real servers.
 pub(crate) fn test_in_browser() -> Result<(), String> {
     let chromium = chromium()?;
     step("server build", cargo(&["build", "--workspace", "--bins"]))?;
-    let server = Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET])?;
+    let start = || Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET]);
+    // A page moves from the first to the second when the first is drained.
+    let (server, next) = (start()?, start()?);
     let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];
     let screenshots = root().join("target/screenshots");
     let mut test = program("node", &["e2e/page.mjs"], FOLDER);
     test.env("CHROMIUM", chromium)
         .args(["--base", &server.public, "--admin", &server.admin, "--admin-token", TOKEN])
+        .args(["--next-base", &next.public, "--next-admin", &next.admin])
         .args(["--token-a", &tokens[0], "--token-b", &tokens[1]])
         .arg("--screenshots")
         .arg(screenshots);
     let tested = step("page in Chromium", test);
     server.stop()?;
+    next.stop()?;
     tested
 }
 
@@ -52,11 +56,10 @@ fn chromium() -> Result<PathBuf, String> {
     if let Some(found) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(on_path) {
         return Ok(found);
     }
-    if exists("apt-get") {
-        step("apt-get update", apt(&["update", "-qq"]))?;
-        step("apt-get install chromium", apt(&["install", "-y", "-qq", "chromium"]))?;
-    }
-    on_path().ok_or_else(|| "Chromium is missing: install it, or set CHROMIUM to its path".into())
+    apt_get_install(&["chromium"]).map_err(|fault| format!("{fault}, or set CHROMIUM to its path"))?;
+    on_path().ok_or_else(|| {
+        "Chromium was installed, but is not on the search path: set CHROMIUM to its path".into()
+    })
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -64,10 +67,4 @@ fn on_path() -> Option<PathBuf> {
     std::env::split_paths(&folders)
         .flat_map(|folder| ["chromium", "chromium-browser"].map(|name| folder.join(name)))
         .find(|file| file.is_file())
-}
-
-fn apt(arguments: &[&str]) -> Command {
-    let mut command = program("apt-get", arguments, ".");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    command
 }

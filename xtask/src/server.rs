@@ -83,6 +83,6 @@ impl Drop for Server {
 }
 
 /// The folder of what cargo builds.
-fn target() -> std::path::PathBuf {
+pub(crate) fn target() -> std::path::PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
 }

@@ -3,16 +3,22 @@
 use std::time::Instant;
 
 use crate::{
+    autobahn,
     commands::{cargo, exists, program, root, step},
-    crds, openapi, page,
+    crds, fuzz, openapi, page,
 };
 
 /// Pinned, so that a new release cannot turn CI red by itself.
 const DENY_VERSION: &str = "0.20.2";
 
+/// Enough to replay the seeds and to notice a parser that breaks at once; `cargo xtask fuzz` runs longer.
+const FUZZ_SECONDS: u32 = 5;
+
 pub(crate) fn run() -> Result<(), String> {
     let started = Instant::now();
     step("format", cargo(&["fmt", "--all", "--check"]))?;
+    let fuzz_targets = ["fmt", "--manifest-path", "server/wire/fuzz/Cargo.toml", "--check"];
+    step("format of the fuzz targets", cargo(&fuzz_targets))?;
     println!("==> generated CRDs");
     crds::run(crds::folder(), true).map_err(|fault| fault.to_string())?;
     if !page::has_npm() {
@@ -27,6 +33,8 @@ pub(crate) fn run() -> Result<(), String> {
     docs.env("RUSTDOCFLAGS", "--deny warnings");
     step("docs", docs)?;
     step("tests", cargo(&["test", "--workspace"]))?;
+    autobahn::run()?;
+    fuzz::run(FUZZ_SECONDS, None)?;
     page::test_in_browser()?;
     deny()?;
     println!("all is well: {:.0} s", started.elapsed().as_secs_f64());

@@ -38,7 +38,7 @@ fn handle(k: u32, say: Say, speaker: &mut WebSocket<TcpStream>, listener: &mut W
     tell(speaker, chat.clone());
     match k {
         20 => {}
-        21 => tell(listener, Event::Gap(Gap { lane: Lane::Chat, dropped: Some(2) })),
+        21 => tell(listener, Event::Gap(Gap { lane: Lane::Chat, dropped: Some(2), epoch: None })),
         k if k % 10 == 3 => {}
         30 => {
             tell(listener, chat.clone());

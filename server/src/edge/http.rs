@@ -102,18 +102,21 @@ fn upgrade(
         edge.metrics.turned_away(why);
         let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "too busy: try again later");
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        // The permit may be gone, and a connection without one must not stay.
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     };
     if edge.closed.load(Ordering::Acquire) {
         return Err(busy("draining", Duration::from_secs(2)));
     }
-    edge.admission.upgrade(now).map_err(|refused| busy(refused.why, refused.retry_after))?;
     let client = address::client(peer.ip(), headers, &edge.trusted.load());
     let mut permit =
         take_permit(permit).ok_or_else(|| text(StatusCode::BAD_REQUEST, "one upgrade a connection"))?;
     if client != peer.ip().to_canonical() {
         permit.count_for(address::group(client)).map_err(|refused| busy(refused.why, refused.retry_after))?;
     }
+    // Last: whoever is over a cap of their own must not use up what all share.
+    edge.admission.upgrade(now).map_err(|refused| busy(refused.why, refused.retry_after))?;
     let (claims, refused) = match offer.token.as_deref().map(|token| edge.keys.verify(token, unix_now())) {
         None => (None, None),
         Some(Ok(claims)) => (Some(claims), None),

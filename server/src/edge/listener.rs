@@ -1,8 +1,7 @@
 //! The public port: accept, admission, and HTTP until the upgrade.
 
 use std::{
-    io::Write,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +14,10 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 use super::{
     address,
@@ -32,6 +34,11 @@ use crate::{room::Rooms, rows, rows::Inboxes};
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// Most connections that are turned away and still read from; they have no permit, so they must stay
+/// well under the descriptors kept for everything that is no viewer.
+const FAREWELLS: usize = 64;
+/// A client that was turned away has this long to read why.
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What the public port needs.
 #[derive(Debug)]
@@ -80,6 +87,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 pub async fn run(edge: Arc<Edge>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
     tokio::pin!(shutdown);
     let mut pause = Duration::from_millis(5);
+    let farewells = Arc::new(Semaphore::new(FAREWELLS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -88,7 +96,7 @@ pub async fn run(edge: Arc<Edge>, listener: TcpListener, shutdown: impl Future<O
         match accepted {
             Ok((stream, peer)) => {
                 pause = Duration::from_millis(5);
-                admit(&edge, stream, peer);
+                admit(&edge, stream, peer, &farewells);
             }
             Err(error) => {
                 // Out of descriptors, most likely: wait, longer each time, instead of spinning.
@@ -100,7 +108,7 @@ pub async fn run(edge: Arc<Edge>, listener: TcpListener, shutdown: impl Future<O
     }
 }
 
-fn admit(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
+fn admit(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, farewells: &Arc<Semaphore>) {
     let ip = peer.ip().to_canonical();
     // Behind a proxy all viewers share its address: they are counted by their own, from the headers.
     let group = (!edge.trusted.load().iter().any(|n| n.contains(&ip))).then(|| address::group(ip));
@@ -111,20 +119,41 @@ fn admit(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
         }
         Err(refused) => {
             edge.metrics.turned_away(refused.why);
-            turn_away(stream, &refused);
+            turn_away(stream, &refused, farewells);
         }
     }
 }
 
-/// A 503 without reading the request; what does not fit the socket at once is let go.
-fn turn_away(stream: TcpStream, refused: &Refused) {
+/// A 503 without looking at the request; what does not fit the socket at once is let go.
+fn turn_away(stream: TcpStream, refused: &Refused, farewells: &Arc<Semaphore>) {
     let seconds = refused.retry_after.as_secs().max(1);
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write(answer.as_bytes());
+    let _ = socket2::SockRef::from(&stream).send(answer.as_bytes());
+    // When a flood has taken every farewell, the rest may see a reset: they are told by it as well.
+    if let Ok(permit) = Arc::clone(farewells).try_acquire_owned() {
+        tokio::spawn(farewell(stream, permit));
     }
+}
+
+/// Closing a socket with unread bytes resets it, and the reset takes the answer with it. So the request
+/// is read, for a moment, and thrown away.
+async fn farewell(stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    let _ = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
+    let mut thrown_away = [0; 1024];
+    let mut left = HEAD_BYTES;
+    let reading = async {
+        while left > 0 && stream.readable().await.is_ok() {
+            match stream.try_read(&mut thrown_away) {
+                Ok(0) => return,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL_DEADLINE, reading).await;
 }
 
 async fn serve(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, permit: Permit) {

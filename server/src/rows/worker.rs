@@ -50,6 +50,8 @@ struct Drain<O> {
     /// Connections still to visit, in reverse.
     left: Vec<u32>,
     all: usize,
+    /// The deadline has passed and everybody was closed: nothing is left to do until it is taken back.
+    over: bool,
 }
 
 pub(super) struct Worker<H: Handler> {
@@ -143,7 +145,7 @@ impl<H: Handler> Worker<H> {
             return Duration::ZERO;
         }
         let tick = self.wheel.wait(self.now);
-        if self.drain.is_some() { tick.min(DRAIN_STEP) } else { tick }
+        if self.drain.as_ref().is_some_and(|drain| !drain.over) { tick.min(DRAIN_STEP) } else { tick }
     }
 
     fn obey(&mut self, command: Command<H::Viewer, H::Order>) {
@@ -157,7 +159,8 @@ impl<H: Handler> Worker<H> {
             Command::Drain { order, spread_until, deadline } => {
                 let left: Vec<u32> = self.connections.iter().map(|(index, _)| index as u32).collect();
                 let all = left.len();
-                self.drain = Some(Drain { order, started: self.now, spread_until, deadline, left, all });
+                let started = self.now;
+                self.drain = Some(Drain { order, started, spread_until, deadline, left, all, over: false });
             }
             Command::Undrain => self.drain = None,
             Command::Stop => self.stopping = true,
@@ -287,9 +290,11 @@ impl<H: Handler> Worker<H> {
     }
 
     fn end(&mut self) {
+        // The process may end in the very moment of the drain's deadline; viewers are told the same.
+        let code = if self.drain.is_some() { CloseCode::Drain } else { CloseCode::GoingAway };
         let open: Vec<u32> = self.connections.iter().map(|(index, _)| index as u32).collect();
         for index in open {
-            self.close(index, CloseCode::GoingAway);
+            self.close(index, code);
             self.remove(index);
         }
         for job in self.jobs.drain(..) {
@@ -297,3 +302,6 @@ impl<H: Handler> Worker<H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

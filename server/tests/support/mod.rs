@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
+pub(crate) mod raw;
 pub(crate) mod redis;
 
 use std::{
@@ -12,7 +13,13 @@ use std::{
 };
 
 use clap::Parser;
-use danmu_server::{catalog, config::Flags, serve, serve::Server};
+use danmu_server::{
+    catalog,
+    config::{Config, Flags},
+    rows::Limits,
+    serve,
+    serve::Server,
+};
 use danmu_wire::Event;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -59,6 +66,11 @@ spec:
 
 impl Danmu {
     pub(crate) async fn start(extra: &[&str]) -> Danmu {
+        Danmu::start_with(extra, Limits::default()).await
+    }
+
+    /// With limits of a connection that no flag sets.
+    pub(crate) async fn start_with(extra: &[&str], limits: Limits) -> Danmu {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("danmu-test-{}-{number}", std::process::id()));
@@ -69,7 +81,7 @@ impl Danmu {
         arguments.extend(["--admin-token", ADMIN_TOKEN]);
         arguments.extend(extra);
         let flags = Cli::parse_from(arguments).flags;
-        let config = flags.check().unwrap();
+        let config = Config { limits, ..flags.check().unwrap() };
         let catalog = catalog::load(&flags.rooms).unwrap();
         let server = serve::start(&flags, config, catalog).await.unwrap();
         Danmu { server, folder }
@@ -100,16 +112,7 @@ impl Danmu {
         path: &str,
         protocols: &[String],
     ) -> Result<Viewer, tungstenite::Error> {
-        let mut request = format!("ws://{}{path}", self.public()).into_client_request()?;
-        if !protocols.is_empty() {
-            request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.join(", ").parse().unwrap());
-        }
-        let (socket, response) = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request))
-            .await
-            .expect("the handshake takes too long")?;
-        let protocol =
-            response.headers().get("Sec-WebSocket-Protocol").map(|p| p.to_str().unwrap().to_owned());
-        Ok(Viewer { socket, protocol, waiting: Vec::new() })
+        connect_to(self.public(), path, protocols).await
     }
 
     /// A request to the admin port; answers the status and the body.
@@ -124,13 +127,41 @@ impl Danmu {
         path: &str,
         body: &str,
     ) -> (u16, String) {
-        http(self.server.admin, &format!(
+        admin_of(self.server.admin, token, method, path, body).await
+    }
+}
+
+/// Opens a WebSocket to any server.
+pub(crate) async fn connect_to(
+    public: SocketAddr,
+    path: &str,
+    protocols: &[String],
+) -> Result<Viewer, tungstenite::Error> {
+    let mut request = format!("ws://{public}{path}").into_client_request()?;
+    if !protocols.is_empty() {
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.join(", ").parse().unwrap());
+    }
+    let (socket, response) = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request))
+        .await
+        .expect("the handshake takes too long")?;
+    let protocol = response.headers().get("Sec-WebSocket-Protocol").map(|p| p.to_str().unwrap().to_owned());
+    Ok(Viewer { socket, protocol, waiting: Vec::new() })
+}
+
+/// A request to any server's admin port.
+pub(crate) async fn admin_of(
+    admin: SocketAddr,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
+    http(admin, &format!(
             "{method} {path} HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         ))
         .await
-    }
 }
 
 /// Sends raw bytes and reads until the server closes.
@@ -205,6 +236,15 @@ impl Viewer {
         match self.find(|e| matches!(e, Event::Refused(_))).await {
             Event::Refused(refused) => refused,
             _ => unreachable!(),
+        }
+    }
+
+    /// The next answer to an operation: an event or the close code.
+    pub(crate) async fn answer(&mut self) -> Result<Event, u16> {
+        match self.message().await {
+            Message::Text(text) => Ok(serde_json::from_str::<Vec<Event>>(&text).unwrap().remove(0)),
+            Message::Close(frame) => Err(frame.map_or(1005, |frame| frame.code.into())),
+            other => panic!("no answer: {other:?}"),
         }
     }
 

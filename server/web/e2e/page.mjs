@@ -2,15 +2,17 @@
  * The page in headless Chromium against a running danmu-server with the room `worlds-final`.
  *
  *   node e2e/page.mjs --base http://127.0.0.1:8080 --admin http://127.0.0.1:9090 --admin-token T \
- *     --token-a JWT --token-b JWT [--screenshots DIR]
+ *     --token-a JWT --token-b JWT [--screenshots DIR] [--next-base URL --next-admin URL]
  *
- * The two tokens are of two users who may speak in that room. CHROMIUM names another browser.
+ * The two tokens are of two users who may speak in that room. With a second server (--next-*), the first
+ * is drained at the end and a page moves from it to the second. CHROMIUM names another browser.
  * Ends with 0 when every check held; else with 1 and what went wrong, in words.
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import { openFrontDoor } from './front-door.mjs';
 
 const ROOM = 'worlds-final';
 /** Longer than a slow machine needs; no check waits without an end. */
@@ -31,6 +33,8 @@ const { values: options } = parseArgs({
     'token-a': { type: 'string' },
     'token-b': { type: 'string' },
     screenshots: { type: 'string' },
+    'next-base': { type: 'string' },
+    'next-admin': { type: 'string' },
   },
 });
 
@@ -59,9 +63,12 @@ async function openPage(browser, name, settings = {}) {
 }
 
 async function enterRoom(browser, name, token, settings) {
-  const page = await openPage(browser, name, settings);
+  return joinRoom(await openPage(browser, name, settings), name, token, options.base);
+}
+
+async function joinRoom(page, name, token, base) {
   const fragment = token ? `#token=${token}` : '';
-  const response = await page.goto(`${options.base}/rooms/${ROOM}${fragment}`);
+  const response = await page.goto(`${base}/rooms/${ROOM}${fragment}`);
   check(response?.ok(), `${name}: the room's page answered ${response?.status()}`);
   await page.locator('[data-test=status][data-state=open]').waitFor({ state: 'attached' })
     .catch(() => { throw new Failure(`${name}: never joined the room`); });
@@ -85,13 +92,17 @@ async function sees(page, who, text) {
 }
 
 async function admin(path, body) {
-  const response = await fetch(`${options.admin}/rooms/${ROOM}/${path}`, {
-    method: 'POST',
+  await ask(options.admin, 'POST', `/rooms/${ROOM}/${path}`, body);
+}
+
+async function ask(server, method, path, body) {
+  const response = await fetch(`${server}${path}`, {
+    method,
     headers: { authorization: `Bearer ${options['admin-token']}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
     signal: AbortSignal.timeout(DEADLINE_MS),
   });
-  check(response.ok, `the admin API answered ${response.status} to ${path}: ${await response.text()}`);
+  check(response.ok, `the admin API answered ${response.status} to ${method} ${path}: ${await response.text()}`);
 }
 
 async function picture(page, name) {
@@ -193,6 +204,77 @@ async function checkReducedMotion(browser, b) {
   await still.context().close();
 }
 
+/** Runs in the page before its scripts: what becomes of its WebSockets and of what it says of them. */
+function watchConnections() {
+  const sockets = (window.watchedSockets = []);
+  window.WebSocket = class extends WebSocket {
+    constructor(...address) {
+      super(...address);
+      const watched = { joined: 0, closed: 0, moves: 0 };
+      sockets.push(watched);
+      this.addEventListener('message', ({ data }) => {
+        if (typeof data !== 'string') return;
+        if (data.includes('"ev":"joined"')) watched.joined = performance.now();
+        if (data.includes('"ev":"move"')) watched.moves += 1;
+      });
+      this.addEventListener('close', ({ code }) => Object.assign(watched, { closed: performance.now(), code }));
+    }
+  };
+  const states = (window.watchedStates = []);
+  new MutationObserver((changes) => {
+    for (const { target } of changes) if (target.matches('[data-test=status]')) states.push(target.dataset.state);
+  }).observe(document, { subtree: true, attributes: true, attributeFilter: ['data-state'] });
+}
+
+/** A drain of one server, as a rollout does it: the page is on the next one before it leaves the old one. */
+async function checkMove(browser) {
+  const servers = [options.admin, options['next-admin']];
+  const door = await openFrontDoor(options.base);
+  try {
+    const page = await openPage(browser, 'mover');
+    await page.addInitScript(watchConnections);
+    await joinRoom(page, 'mover', options['token-a'], door.base);
+    door.leadTo(options['next-base']);
+    await ask(servers[0], 'POST', '/drain', { seconds: 6 });
+    // A message on each server again and again: the page must show those of the one it is on.
+    const sent = [[], []];
+    const until = Date.now() + DEADLINE_MS;
+    let moved = false;
+    while (!moved || sent[1].length < 3) {
+      check(Date.now() < until, 'the page did not move though its server is being drained');
+      for (const [index, server] of servers.entries()) {
+        const text = `on server ${index + 1}, number ${sent[index].length}`;
+        const at = await page.evaluate(() => performance.now());
+        await ask(server, 'POST', `/rooms/${ROOM}/publish`, { kind: 'chat', user: 'ann', text });
+        sent[index].push({ text, at });
+      }
+      await page.waitForTimeout(150);
+      moved = await page.evaluate(() => window.watchedSockets[0].closed > 0);
+    }
+    await sees(page, 'the moving page', sent[1].at(-1).text);
+    const [old, next, ...more] = await page.evaluate(() => window.watchedSockets);
+    const states = await page.evaluate(() => window.watchedStates);
+    check(old.moves === 1, `the page was asked to move ${old.moves} times`);
+    check(next && more.length === 0, `the page used ${1 + more.length + (next ? 1 : 0)} connections for one move`);
+    check(next.joined > 0 && next.joined <= old.closed, 'the page closed its old connection before the new one had joined');
+    check(old.code === 1000, `the old connection was closed with ${old.code}: the server had to end it`);
+    check(next.closed === 0, 'the new connection was closed as well');
+    const others = states.slice(states.indexOf('open')).filter((state) => state !== 'open');
+    check(others.length === 0, `while moving the page told its viewer: ${others.join(', ')}`);
+    const shown = await page.locator('[data-test=words]').allTextContents();
+    const missed = [
+      ...sent[0].filter(({ at }, index) => (sent[0][index + 1]?.at ?? Infinity) < next.joined && at > old.joined),
+      ...sent[1].filter(({ at }) => at > next.joined),
+    ].filter(({ text }) => !shown.includes(text));
+    check(missed.length === 0, `not shown: ${missed.map(({ text }) => text).join('; ')}`);
+    check(new Set(shown).size === shown.length, 'a message is shown twice');
+    await page.context().close();
+    await ask(servers[0], 'DELETE', '/drain');
+  } finally {
+    door.close();
+  }
+}
+
 async function run(browser) {
   await checkRoomsList(browser);
   const a = await enterRoom(browser, 'a', options['token-a']);
@@ -208,6 +290,9 @@ async function run(browser) {
   await picture(b, 'refused');
   await checkPhone(browser);
   await checkReducedMotion(browser, b);
+  // Their server is about to be drained, and they have no other to go to.
+  for (const [, page] of pages) await page.context().close();
+  if (options['next-base']) await checkMove(browser);
   check(faults.length === 0, `the browser complained:\n  ${faults.join('\n  ')}`);
 }
 

@@ -70,6 +70,7 @@ impl<H: Handler> Worker<H> {
         }
         let mut inbound = std::mem::take(&mut connection.inbound);
         let mut flooding = false;
+        let mut whole = false;
         let result = inbound.take(bytes, self.limits.message, |message| {
             self.metrics.received.inc();
             let Some(connection) = self.connections.get_mut(index as usize) else { return false };
@@ -77,6 +78,7 @@ impl<H: Handler> Worker<H> {
                 flooding = true;
                 return false;
             }
+            whole |= matches!(message, Message::Text(_) | Message::Binary(_));
             let heard = match message {
                 Message::Text(text) => Heard::Text(text.to_owned()),
                 Message::Binary(bytes) => Heard::Binary(bytes.to_vec()),
@@ -87,7 +89,7 @@ impl<H: Handler> Worker<H> {
             self.hear(index, heard);
             self.connections.get(index as usize).is_some_and(|c| c.phase == Phase::Open)
         });
-        self.after_bytes(index, inbound);
+        self.after_bytes(index, inbound, whole);
         if flooding {
             self.close(index, CloseCode::Flooding);
         } else if let Err(error) = result {
@@ -96,7 +98,8 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    fn after_bytes(&mut self, index: u32, inbound: Inbound) {
+    /// Keeps what is incomplete. `whole`: a message has ended, so what is incomplete began after it.
+    fn after_bytes(&mut self, index: u32, inbound: Inbound, whole: bool) {
         let since = self.wheel.tick(self.now);
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         if connection.phase != Phase::Open {
@@ -105,8 +108,8 @@ impl<H: Handler> Worker<H> {
         let was = connection.incomplete;
         connection.incomplete = match (inbound.is_incomplete(), was) {
             (false, _) => 0,
-            (true, 0) => since,
-            (true, earlier) => earlier,
+            (true, earlier) if earlier != 0 && !whole => earlier,
+            (true, _) => since,
         };
         connection.inbound = inbound;
         if was == 0 && connection.incomplete != 0 {

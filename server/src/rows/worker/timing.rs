@@ -82,7 +82,7 @@ impl<H: Handler> Worker<H> {
 
     /// Visits the next share of viewers; closes whoever is left at the deadline.
     pub(super) fn step_drain(&mut self) {
-        let Some(drain) = self.drain.as_mut() else { return };
+        let Some(drain) = self.drain.as_mut().filter(|drain| !drain.over) else { return };
         let spread = drain.spread_until.saturating_duration_since(drain.started).max(DRAIN_STEP);
         let passed = self.now.saturating_duration_since(drain.started);
         let share = (passed.as_secs_f64() / spread.as_secs_f64()).min(1.0);
@@ -90,6 +90,7 @@ impl<H: Handler> Worker<H> {
         let turn = drain.left.split_off(keep.min(drain.left.len()));
         let order = std::sync::Arc::clone(&drain.order);
         let over = self.now >= drain.deadline;
+        drain.over = over;
         for index in turn {
             self.call(index, |handler, viewer, io| handler.visit(viewer, &order, io));
         }
