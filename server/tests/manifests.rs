@@ -332,7 +332,7 @@ fn check_tells_every_fault_of_flags_and_manifests_at_once() {
             "--admin: 0.0.0.0:1 can be reached from elsewhere; set --admin-token or use a loopback address",
             "--tick-ms: 0 is not between 1 and 1000",
             "--allowed-origins: origin \"a/b\" can't be read: write it as",
-            "--token-secret: shorter than 16 bytes can be guessed; use a longer one",
+            "--token-secret: its 5 bytes can be guessed; use 16 or more",
             "one.yaml: document 1: spec.limits.history: is -1; write a number from 0 to 1000",
             "one.yaml: document 2: metadata.name: is missing or not allowed; write",
             "one.yaml: document 2: spec.colour: is no field; remove it or write one of",
