@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use danmu_wire::{Event, Lane, RefusalCode};
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::stamp::{FLOOR, Stamp};
+use crate::stamp::Stamp;
 
 /// How many distinct payloads a thread remembers. Viewers of one thread can be seconds apart when
 /// the server is over capacity: 6 s at 20 frames a second were seen, so 8 would be too few.
@@ -27,7 +27,7 @@ pub(crate) enum Seen {
     Chat { number: u32, times: u32, sent_ns: u64 },
     /// A chat of somebody else.
     Foreign,
-    /// An event of the priority lane; `sent_ns` when the floor sent it.
+    /// An event of the priority lane; `sent_ns` when it is of this run.
     Priority { offset: u64, sent_ns: Option<u64> },
     /// How many messages the server left out since it last said so.
     Stats { sampled: u64 },
@@ -154,15 +154,15 @@ impl PayloadReader {
 
     fn see(&mut self, event: &Event) -> Option<Seen> {
         let priority = |offset: u64, text: Option<&str>| {
-            let stamp = text.and_then(|text| Stamp::parse(FLOOR, text));
+            let stamp = text.and_then(|text| Stamp::parse(&self.run, text));
             Some(Seen::Priority { offset, sent_ns: stamp.map(|stamp| stamp.sent_ns) })
         };
         match event {
             Event::Chat(chat) => match Stamp::parse(&self.run, &chat.text) {
-                Some(Stamp { speaker, sequence, sent_ns }) => {
+                Some(Stamp { speaker: Some(speaker), sequence, sent_ns }) => {
                     Some(Seen::Chat { number: self.number(speaker, sequence), times: chat.n, sent_ns })
                 }
-                None => Some(Seen::Foreign),
+                _ => Some(Seen::Foreign),
             },
             Event::Gift(gift) => priority(gift.offset, gift.text.as_deref()),
             Event::Notice(notice) => priority(notice.offset, Some(&notice.text)),
@@ -284,10 +284,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_floor_sends_carries_its_time() {
+    fn a_gift_of_the_run_carries_its_time() {
         let mut reader = PayloadReader::new("r");
         let gift = |text: &str| Event::Gift(Gift { offset: 7, text: Some(text.into()), ..Gift::default() });
-        let seen = read(&mut reader, &[gift("floor.0.0.5"), gift("for you")]);
+        let seen = read(&mut reader, &[gift("r.p.0.5"), gift("for you")]);
         assert_eq!(
             seen,
             [Seen::Priority { offset: 7, sent_ns: Some(5) }, Seen::Priority { offset: 7, sent_ns: None }]

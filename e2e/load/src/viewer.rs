@@ -34,6 +34,8 @@ pub(crate) enum State {
     Joined,
     /// In the room, but reads no more.
     Deaf,
+    /// We said goodbye; what comes now is thrown away.
+    Leaving,
 }
 
 /// Why a connection ended.
@@ -294,6 +296,9 @@ impl Viewer {
     }
 
     fn events(&mut self, binary: bool, payload: &[u8], desk: &mut Desk, now_ns: u64) -> Result<(), Ended> {
+        if matches!(self.state, State::Leaving) {
+            return Ok(());
+        }
         let seen = desk.payloads.read(binary, payload, &mut self.place)?;
         if matches!(self.state, State::Joining) {
             if !matches!(seen.first(), Some(Seen::Joined { .. })) {

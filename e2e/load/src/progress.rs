@@ -1,0 +1,72 @@
+//! The bar on a terminal, and the decision when the talk starts.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{clock, fleet::Progress};
+
+/// From the last `joined` to the start of the talk: every thread and process has heard of it by then.
+const HEAD_START_NS: u64 = 200_000_000;
+
+/// Watches a run.
+pub(crate) struct Conductor {
+    viewers: u64,
+    talk_ns: u64,
+    go_ns: Option<u64>,
+    bar: ProgressBar,
+}
+
+impl Conductor {
+    /// For a run of so many viewers who talk for so long; the bar is drawn on standard error when it
+    /// is a terminal, and not `quiet`.
+    pub(crate) fn new(viewers: u64, talk_ns: u64, quiet: bool) -> Conductor {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(viewers), target);
+        bar.set_style(style("joining  {bar:40} {pos}/{len}  {msg}"));
+        Conductor { viewers, talk_ns, go_ns: None, bar }
+    }
+
+    /// Answers the start once every viewer has joined or failed.
+    pub(crate) fn conduct(&mut self, progress: Progress) -> Option<u64> {
+        let now_ns = clock::monotonic_ns();
+        if let Some(go_ns) = self.go_ns {
+            self.bar.set_position(now_ns.saturating_sub(go_ns).min(self.talk_ns) / 1_000_000);
+            self.bar.set_message(format!("{} deliveries", progress.received));
+            return Some(go_ns);
+        }
+        self.bar.set_position(progress.joined);
+        if progress.failed > 0 {
+            self.bar.set_message(format!("{} failed", progress.failed));
+        }
+        if progress.joined + progress.failed >= self.viewers {
+            self.go_ns = Some(now_ns + HEAD_START_NS);
+            self.bar.set_length(self.talk_ns / 1_000_000);
+            self.bar.set_style(style("talking  {bar:40} {pos}/{len} ms  {msg}"));
+        }
+        self.go_ns
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants that parse; the default bar is the stand-in.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_talk_starts_once_when_the_last_viewer_has_joined_or_failed() {
+        let mut conductor = Conductor::new(3, 1_000_000_000, true);
+        let at = |joined, failed| Progress { joined, failed, received: 0 };
+        assert_eq!(conductor.conduct(at(2, 0)), None);
+        let go_ns = conductor.conduct(at(2, 1));
+        assert!(go_ns.is_some_and(|go_ns| go_ns > clock::monotonic_ns()));
+        assert_eq!(conductor.conduct(at(2, 1)), go_ns);
+    }
+}
