@@ -77,8 +77,9 @@ pub(crate) fn run(options: &FloorOptions) -> Result<(), FloorError> {
     let sent = thread::scope(|scope| {
         let threads: Vec<_> = sockets
             .chunks_mut(share)
-            .map(|part| {
-                let pace = pace.clone();
+            .enumerate()
+            .map(|(thread, part)| {
+                let pace = pace.of_thread(thread);
                 scope.spawn(move || replay(part, pace, start_ns))
             })
             .collect();
@@ -98,6 +99,7 @@ pub(crate) fn run(options: &FloorOptions) -> Result<(), FloorError> {
             "bytes": sent.bytes,
             "batches": sent.batches,
             "messages": sent.messages,
+            "deliveries": sent.deliveries,
             "eagains": sent.eagains,
             "partials": sent.partials,
             "gone": sent.gone,
@@ -114,7 +116,7 @@ fn pace(options: &FloorOptions) -> Result<Pace, FloorError> {
     let FloorPlan { schedule, strict, merge, tick } = &options.plan;
     if let Some(path) = schedule {
         let text = fs::read_to_string(path).map_err(|error| FloorError::Schedule(path.clone(), error))?;
-        return Ok(Pace::replay(&text)?);
+        return Ok(Pace::replay(&text, options.threads)?);
     }
     let tick_ms = tick.as_ref().and_then(|tick| tick.first().copied());
     let rate = strict.or(*merge).or(tick.as_ref().and_then(|tick| tick.get(1).copied())).unwrap_or(0.0);

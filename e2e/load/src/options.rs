@@ -146,7 +146,8 @@ pub(crate) struct FloorOptions {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct FloorPlan {
-    /// Replays a file of lines `OFFSET_US FRAME_BYTES`: when, and how many bytes in one send.
+    /// Replays a file of lines `OFFSET_US FRAME_BYTES`: when, and how many bytes in one send. Or what
+    /// `danmu-server --record-flushes` wrote; then give as many --threads as it had --workers.
     #[arg(long)]
     pub(crate) schedule: Option<PathBuf>,
     /// So many messages a second, one send each.

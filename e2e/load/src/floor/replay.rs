@@ -7,7 +7,7 @@ use rustix::{io::Errno, net::SendFlags};
 use crate::{
     clock,
     floor::{
-        frames::{Message, encode},
+        frames::{Message, SMALLEST_MESSAGE, encode},
         pace::Pace,
     },
 };
@@ -41,6 +41,8 @@ pub(super) struct Sent {
     pub(super) batches: u64,
     /// Messages to all; the same in every thread.
     pub(super) messages: u64,
+    /// Messages to one viewer each.
+    pub(super) deliveries: u64,
     /// Frames a full socket did not take: lost to that viewer.
     pub(super) eagains: u64,
     /// Frames that were taken in part, and finished later.
@@ -56,6 +58,7 @@ impl Sent {
         self.bytes += other.bytes;
         self.batches += other.batches;
         self.messages = self.messages.max(other.messages);
+        self.deliveries += other.deliveries;
         self.eagains += other.eagains;
         self.partials += other.partials;
         self.gone += other.gone;
@@ -78,31 +81,19 @@ pub(super) fn replay(viewers: &mut [Outbound], mut pace: Pace, start_ns: u64) ->
             .iter()
             .map(|message| Message { due_ns: start_ns + message.due_ns, ..*message })
             .collect();
-        let frame = encode(&stamped, batch.bytes);
         sent.batches += 1;
         sent.messages += stamped.len() as u64;
-        for (at, viewer) in viewers.iter_mut().enumerate() {
-            if viewer.gone {
-                continue;
-            }
-            if !cut.is_empty() && cut.contains(&at) {
-                finish(viewer, &mut sent);
-                if !viewer.rest.is_empty() {
-                    sent.eagains += 1;
-                    continue;
+        let mut rest = 0..viewers.len();
+        for part in &batch.parts {
+            let to = rest.start.saturating_add(part.viewers).min(rest.end);
+            let frame = encode(&stamped, part.bytes);
+            let carried = if part.bytes >= SMALLEST_MESSAGE { stamped.len() as u64 } else { 0 };
+            for at in std::mem::replace(&mut rest.start, to)..to {
+                if let Some(viewer) = viewers.get_mut(at)
+                    && send_whole(viewer, at, &frame, &mut cut, &mut sent)
+                {
+                    sent.deliveries += carried;
                 }
-                cut.remove(&at);
-            }
-            sent.sends += 1;
-            let taken = send(viewer, &frame, &mut sent);
-            if taken == Some(0) {
-                sent.eagains += 1;
-            } else if let Some(rest) =
-                taken.and_then(|taken| frame.get(taken..)).filter(|rest| !rest.is_empty())
-            {
-                sent.partials += 1;
-                viewer.rest = rest.to_vec();
-                cut.insert(at);
             }
         }
     }
@@ -117,6 +108,43 @@ pub(super) fn replay(viewers: &mut [Outbound], mut pace: Pace, start_ns: u64) ->
         thread::sleep(Duration::from_millis(1));
     }
     sent
+}
+
+/// Sends a frame; whether the viewer gets it, now or after what its socket still owes.
+fn send_whole(
+    viewer: &mut Outbound,
+    at: usize,
+    frame: &[u8],
+    cut: &mut HashSet<usize>,
+    sent: &mut Sent,
+) -> bool {
+    if viewer.gone {
+        return false;
+    }
+    if !cut.is_empty() && cut.contains(&at) {
+        finish(viewer, sent);
+        if !viewer.rest.is_empty() {
+            sent.eagains += 1;
+            return false;
+        }
+        cut.remove(&at);
+    }
+    sent.sends += 1;
+    match send(viewer, frame, sent) {
+        None => false,
+        Some(0) => {
+            sent.eagains += 1;
+            false
+        }
+        Some(taken) => {
+            if let Some(rest) = frame.get(taken..).filter(|rest| !rest.is_empty()) {
+                sent.partials += 1;
+                viewer.rest = rest.to_vec();
+                cut.insert(at);
+            }
+            true
+        }
+    }
 }
 
 fn finish(viewer: &mut Outbound, sent: &mut Sent) {
