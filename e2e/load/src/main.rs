@@ -87,7 +87,7 @@ fn run_shard(
 
 /// Runs it all and prints the report; answers whether all is well.
 fn run_all(options: &RunOptions, plan: &Plan, publisher: Option<&Publisher>) -> Result<bool, RunError> {
-    let mut conductor = Conductor::new(plan.viewers, plan.talk_ns, options.json);
+    let mut conductor = Conductor::new(plan.viewers, plan.talk_ns, options.json, options.phases);
     let mut watch = |progress| Ok(conductor.conduct(progress));
     let tally = if options.processes > 1 {
         let deadline = Duration::from_secs(options.deadline_seconds());

@@ -1,6 +1,6 @@
 //! The command line of `danmu-load run`, judged before anything is connected.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use danmu_wire::frame::Format;
@@ -66,7 +66,14 @@ pub(crate) struct RunOptions {
     /// Bytes of a message's text; 60 make a frame of about 120.
     #[arg(long, default_value_t = 60)]
     pub(crate) text_bytes: usize,
-    /// Connections a second.
+    /// A file of lines; each message says one of them after its stamp, instead of --text-bytes of words.
+    #[arg(long, conflicts_with = "text_bytes", value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// Viewers obey `move` (join there, then leave here) and come back after a cut with their position,
+    /// with full jitter.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Connections a second; who is told 503 comes back when `Retry-After` says.
     #[arg(long, default_value_t = 1000.0)]
     pub(crate) connect_rate: f64,
     /// Seconds from connecting to `joined`.
@@ -111,6 +118,9 @@ pub(crate) struct RunOptions {
     /// One line of JSON instead of a report for people, and no progress bar.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Lines of JSON on standard output when all have joined, and when all is quiet after the talk.
+    #[arg(long)]
+    pub(crate) phases: bool,
     /// Set for child processes.
     #[arg(long, env = processes::SHARD, hide = true, value_parser = shard)]
     pub(crate) shard: Option<Shard>,
@@ -174,6 +184,10 @@ pub(crate) enum BadOptions {
     TooManyRoles { speakers: u64, slow: u64, viewers: u64 },
     #[error("--rate {0} needs somebody who talks: give --speakers")]
     NoSpeakers(f64),
+    #[error("--texts: {0} cannot be read: {1}")]
+    Texts(PathBuf, std::io::Error),
+    #[error("--texts: {0} has no line")]
+    NoTexts(PathBuf),
     #[error("--run-id is letters and digits in lower case, at most 16")]
     RunId,
     #[error(
@@ -225,10 +239,20 @@ impl RunOptions {
             },
             token: self.token.clone(),
             text_bytes: self.text_bytes,
+            texts: self.texts()?,
+            follow: self.follow,
             talk: if self.once_within.is_some() { Talk::Once } else { Talk::Paced { rate: self.rate } },
             talk_ns: nanoseconds(self.once_within.unwrap_or(self.duration)),
             settle_ns: nanoseconds(self.settle),
         })
+    }
+
+    fn texts(&self) -> Result<Arc<[String]>, BadOptions> {
+        let Some(file) = &self.texts else { return Ok(Arc::default()) };
+        let text = std::fs::read_to_string(file).map_err(|error| BadOptions::Texts(file.clone(), error))?;
+        let lines: Vec<String> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        if lines.is_empty() { Err(BadOptions::NoTexts(file.clone())) } else { Ok(lines.into()) }
     }
 
     /// Who publishes priority messages, if anybody.

@@ -108,12 +108,19 @@ impl<'a> Report<'a> {
             "connect": {
                 "joined": tally.joined,
                 "failed": tally.failed,
+                "retried": tally.retried,
                 "seconds": self.joining_seconds(),
                 "ms": percentiles(&tally.connect),
             },
             "departed": tally.departed,
             "departed_slow": tally.departed_slow,
             "moves": tally.moves,
+            "follow": {
+                "cuts": tally.cuts,
+                "rejoined": tally.rejoined,
+                "ms": percentiles(&tally.rejoin),
+                "overlaps": tally.overlaps,
+            },
             "messages": {
                 "offered": tally.sent,
                 "unsent": tally.unsent,
@@ -181,7 +188,20 @@ impl<'a> Report<'a> {
             format!("joined      {} of {} in {joining:.2} s", tally.joined, self.plan.viewers),
             format!("            {}", times(&tally.connect)),
         ];
+        if tally.retried > 0 {
+            lines.push(format!("            {} × told to come back later (503), and did", tally.retried));
+        }
         push_reasons(&mut lines, "failed", &tally.failed);
+        push_reasons(&mut lines, "cut, back", &tally.cuts);
+        if tally.moves + tally.rejoined > 0 {
+            lines.push(format!(
+                "moved       {} asked; joined again {} ({}); {} deliveries came on both connections",
+                tally.moves,
+                tally.rejoined,
+                times(&tally.rejoin),
+                tally.overlaps,
+            ));
+        }
         push_reasons(&mut lines, "cut", &tally.departed);
         push_reasons(&mut lines, "slow, cut", &tally.departed_slow);
         self.push_messages(&mut lines);

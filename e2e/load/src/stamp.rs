@@ -34,6 +34,11 @@ impl Stamp {
         text
     }
 
+    /// The text of the message with `line` behind the stamp.
+    pub(crate) fn line(&self, run: &str, line: &str) -> String {
+        format!("{} {line}", self.text(run, 0))
+    }
+
     /// Reads the stamp of a text; `None` when the text is not of this run.
     pub(crate) fn parse(run: &str, text: &str) -> Option<Stamp> {
         let stamp = text.split_ascii_whitespace().next()?.strip_prefix(run)?.strip_prefix('.')?;

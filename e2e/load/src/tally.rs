@@ -31,7 +31,17 @@ pub(crate) struct Tally {
     pub(crate) departed_slow: Reasons,
     /// Viewers that were asked by `move` to go elsewhere.
     pub(crate) moves: u64,
-    /// From connect(2) to `joined`.
+    /// Viewers that were told 503 and when to come back, each time.
+    pub(crate) retried: u64,
+    /// Cuts after which a viewer that follows came back or tried to, by reason.
+    pub(crate) cuts: Reasons,
+    /// Later `joined` of viewers that follow, after a move or a cut.
+    pub(crate) rejoined: u64,
+    /// From the move or the cut to the next `joined`.
+    pub(crate) rejoin: Latencies,
+    /// Deliveries that both of a moving viewer's connections made.
+    pub(crate) overlaps: u64,
+    /// From the first connect(2) to `joined`.
     pub(crate) connect: Latencies,
     /// When the first connect(2) was called, on the machine's monotonic clock; 0 is never.
     pub(crate) first_connect_ns: u64,
@@ -126,6 +136,7 @@ impl Tally {
         for one in seen {
             match *one {
                 Seen::Chat { number, times, sent_ns } => match account.note(number, times) {
+                    Sight::Again if account.followed => self.overlaps += u64::from(times),
                     Sight::Again => self.duplicates += u64::from(times),
                     sight => {
                         self.received += u64::from(times);
@@ -133,13 +144,20 @@ impl Tally {
                         self.delivery.record_ns(now_ns.saturating_sub(sent_ns));
                     }
                 },
+                // Only who was there before asks the history for what fell between two connections.
+                Seen::History { number, times, sent_ns } => {
+                    if account.followed && account.note(number, times) == Sight::First {
+                        self.received += u64::from(times);
+                        self.delivery.record_ns(now_ns.saturating_sub(sent_ns));
+                    }
+                }
                 Seen::Foreign => self.foreign += 1,
                 Seen::Priority { offset, sent_ns } => self.note_priority(account, offset, sent_ns, now_ns),
                 Seen::Stats { sampled } => {
                     self.stats_sampled += if first_viewer { sampled } else { 0 };
                     continue; // Comes also in a room where nothing happens any more.
                 }
-                Seen::Joined { offset } => account.priority.join(offset),
+                Seen::Joined { epoch, offset, recovered } => account.priority.join(epoch, offset, recovered),
                 Seen::Ack { sent_ns, shown } => {
                     *(if shown { &mut self.shown } else { &mut self.sampled }) += 1;
                     if let Some(sent_ns) = sent_ns {
@@ -155,7 +173,7 @@ impl Tally {
                     account.priority.told += dropped.unwrap_or(0);
                     account.priority.open_gap |= dropped.is_none();
                 }
-                Seen::Move => self.moves += 1,
+                Seen::Move { .. } => self.moves += 1,
             }
             self.last_event_ns = now_ns;
         }
@@ -163,6 +181,7 @@ impl Tally {
 
     fn note_priority(&mut self, account: &mut Account, offset: u64, sent_ns: Option<u64>, now_ns: u64) {
         match (account.priority.note(offset, sent_ns.is_some()), sent_ns) {
+            (Sight::Again, _) if account.followed => self.overlaps += 1,
             (Sight::Again, _) => self.priority.duplicates += 1,
             (_, Some(sent_ns)) => {
                 self.priority.received += 1;
@@ -197,6 +216,11 @@ impl Tally {
         merge(&mut self.departed, &other.departed);
         merge(&mut self.departed_slow, &other.departed_slow);
         self.moves += other.moves;
+        self.retried += other.retried;
+        merge(&mut self.cuts, &other.cuts);
+        self.rejoined += other.rejoined;
+        self.rejoin.merge(&other.rejoin);
+        self.overlaps += other.overlaps;
         self.connect.merge(&other.connect);
         let starts = [self.first_connect_ns, other.first_connect_ns];
         self.first_connect_ns = starts.into_iter().filter(|start| *start != 0).min().unwrap_or(0);

@@ -1,10 +1,16 @@
 //! One thread and its viewers: connects them, lets them talk and listen, says goodbye.
 
+mod following;
+
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
     io,
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +23,7 @@ use tungstenite::{
 };
 
 use crate::{
+    account::Account,
     clock,
     handshake::Target,
     payload::PayloadReader,
@@ -75,6 +82,10 @@ pub(crate) struct Plan {
     pub(crate) format: Format,
     pub(crate) token: Option<String>,
     pub(crate) text_bytes: usize,
+    /// What messages say after their stamp; empty is made-up words.
+    pub(crate) texts: Arc<[String]>,
+    /// Viewers obey `move` and come back after a cut.
+    pub(crate) follow: bool,
     pub(crate) talk: Talk,
     pub(crate) talk_ns: u64,
     /// Longest wait for the last deliveries.
@@ -94,6 +105,22 @@ pub(crate) struct Signals {
     pub(crate) go_ns: AtomicU64,
 }
 
+/// A viewer over all its connections.
+#[derive(Debug, Default)]
+struct Seat {
+    /// The connection that speaks.
+    viewer: Option<Viewer>,
+    account: Account,
+    /// When it connected first, was cut, or was asked to move.
+    since_ns: u64,
+    joined_before: bool,
+    /// It connects again at a time that is set, or is connecting again.
+    returning: bool,
+    tries: u32,
+    /// Where to, if not where it was first; by its place in [`PayloadReader::name`].
+    url: Option<u32>,
+}
+
 /// One thread's viewers: those with `id % workers == worker`.
 pub(crate) struct Worker<'a> {
     plan: &'a Plan,
@@ -103,8 +130,14 @@ pub(crate) struct Worker<'a> {
     poll: Poll,
     events: Events,
     desk: Desk,
-    viewers: Vec<Option<Viewer>>,
-    /// Those that may not have joined yet, longest waiting first.
+    seats: Vec<Seat>,
+    /// Connections of viewers that have another one: on its way in, or on its way out. By token.
+    others: HashMap<usize, Viewer>,
+    /// Who connects again and when, soonest first.
+    returns: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Tokens given so far, in their upper half.
+    turns: usize,
+    /// Tokens of those that may not have joined yet, longest waiting first.
     handshakes: VecDeque<usize>,
     /// Joined, failed and received as told to the conductor.
     told: [u64; 3],
@@ -131,7 +164,10 @@ impl<'a> Worker<'a> {
                 tally: Tally::default(),
                 now: clock::monotonic_ns,
             },
-            viewers: Vec::new(),
+            seats: Vec::new(),
+            others: HashMap::new(),
+            returns: BinaryHeap::new(),
+            turns: 0,
             handshakes: VecDeque::new(),
             told: [0; 3],
             failures: 0,
@@ -147,8 +183,16 @@ impl<'a> Worker<'a> {
         let Some(go_ns) = self.connect()? else { return Ok(self.desk.tally) };
         self.talk(go_ns)?;
         self.settle()?;
-        for viewer in self.viewers.iter().flatten().filter(|viewer| matches!(viewer.state, State::Joined)) {
-            self.desk.tally.close(&viewer.account);
+        for seat in &self.seats {
+            match &seat.viewer {
+                Some(viewer) if matches!(viewer.state, State::Joined) => {
+                    self.desk.tally.close(&seat.account);
+                }
+                None if seat.joined_before && seat.returning => {
+                    count(&mut self.desk.tally.departed, "never came back");
+                }
+                _ => {}
+            }
         }
         let tally = std::mem::take(&mut self.desk.tally);
         self.part()?;
@@ -164,9 +208,11 @@ impl<'a> Worker<'a> {
         loop {
             let now_ns = clock::monotonic_ns();
             let due = (now_ns - start_ns) as f64 / 1e9 * self.plan.connect_rate / self.workers as f64 + 1.0;
-            while (self.viewers.len() as u64) < mine.min(due as u64) {
-                self.open();
+            while (self.seats.len() as u64) < mine.min(due as u64) {
+                self.seats.push(Seat { since_ns: now_ns, ..Seat::default() });
+                self.open(self.seats.len() - 1);
             }
+            self.come_back(now_ns);
             self.expire(now_ns);
             let go_ns = self.signals.go_ns.load(Ordering::Relaxed);
             if go_ns == CALLED_OFF {
@@ -175,7 +221,7 @@ impl<'a> Worker<'a> {
             if go_ns != 0 && now_ns >= go_ns {
                 return Ok(Some(go_ns));
             }
-            let more = (self.viewers.len() as u64) < mine;
+            let more = (self.seats.len() as u64) < mine || !self.returns.is_empty();
             self.turn(if more { 1_000_000 } else { LONGEST_WAIT_NS })?;
         }
     }
@@ -189,6 +235,8 @@ impl<'a> Worker<'a> {
                 self.say(due, go_ns);
             }
             now_ns = clock::monotonic_ns();
+            self.come_back(now_ns);
+            self.expire(now_ns);
             let next_ns = schedule.peek().map_or(end_ns, |due| end_ns.min(go_ns + due.at_ns));
             self.turn(next_ns.saturating_sub(now_ns).min(LONGEST_WAIT_NS))?;
             now_ns = clock::monotonic_ns();
@@ -203,7 +251,7 @@ impl<'a> Worker<'a> {
     }
 
     fn schedule(&self) -> Schedule {
-        let speakers: Vec<(usize, u64)> = (0..self.viewers.len())
+        let speakers: Vec<(usize, u64)> = (0..self.seats.len())
             .map(|at| (at, self.id(at)))
             .take_while(|(_, id)| *id < self.plan.speakers)
             .collect();
@@ -223,19 +271,20 @@ impl<'a> Worker<'a> {
     }
 
     fn say(&mut self, due: Due, go_ns: u64) {
-        let Some(viewer) = self.viewers.get_mut(due.viewer).and_then(Option::as_mut) else {
+        let viewer = self.seats.get_mut(due.viewer).and_then(|seat| seat.viewer.as_mut());
+        let Some(viewer) = viewer.filter(|viewer| matches!(viewer.state, State::Joined)) else {
             self.desk.tally.unsent += 1;
             return;
         };
-        if !matches!(viewer.state, State::Joined) {
-            self.desk.tally.unsent += 1;
-            return;
-        }
         let sent_ns = clock::monotonic_ns();
         let stamp = Stamp { speaker: Some(viewer.id as u32), sequence: due.sequence, sent_ns };
-        let text = stamp.text(&self.plan.run, self.plan.text_bytes);
-        // The text is letters, digits, dots and blanks: nothing to escape.
-        let say = format!(r#"{{"op":"say","text":"{text}","ref":"{sent_ns}"}}"#);
+        // Neighbours in the file are alike, and so would be what is said at one time: stride over it.
+        let line = (viewer.id as usize * 37 + due.sequence as usize * 101) % self.plan.texts.len().max(1);
+        let text = match self.plan.texts.get(line) {
+            Some(line) => stamp.line(&self.plan.run, line),
+            None => stamp.text(&self.plan.run, self.plan.text_bytes),
+        };
+        let say = serde_json::json!({"op": "say", "text": text, "ref": sent_ns.to_string()}).to_string();
         let result = viewer.send(OpCode::Data(Data::Text), say.as_bytes(), &mut self.scratch);
         self.desk.tally.lateness.record_ns(sent_ns.saturating_sub(go_ns + due.at_ns));
         match result {
@@ -243,7 +292,8 @@ impl<'a> Worker<'a> {
             Ok(false) => self.desk.tally.unsent += 1,
             Err(ended) => {
                 self.desk.tally.unsent += 1;
-                self.end(due.viewer, &ended);
+                let token = viewer.token;
+                self.end(token, &ended);
             }
         }
     }
@@ -257,24 +307,31 @@ impl<'a> Worker<'a> {
         {
             self.turn(LONGEST_WAIT_NS)?;
             now_ns = clock::monotonic_ns();
+            self.come_back(now_ns);
+            self.expire(now_ns);
         }
         Ok(())
     }
 
     /// Says goodbye and lets the server close, so that the ports of a next run are not in TIME_WAIT.
     fn part(&mut self) -> io::Result<()> {
-        for at in 0..self.viewers.len() {
-            let Some(viewer) = self.viewers.get_mut(at).and_then(Option::as_mut) else { continue };
+        self.returns.clear();
+        self.others.clear();
+        for at in 0..self.seats.len() {
+            let Some(viewer) = self.seats.get_mut(at).and_then(|seat| seat.viewer.as_mut()) else { continue };
             let bye = 1000_u16.to_be_bytes();
             let told = viewer.is_joined()
                 && viewer.send(OpCode::Control(Control::Close), &bye, &mut self.scratch).is_ok();
             viewer.state = State::Leaving;
             if !told {
-                self.end(at, &Ended::Cut);
+                let token = viewer.token;
+                self.end(token, &Ended::Cut);
             }
         }
         let start_ns = clock::monotonic_ns();
-        while self.viewers.iter().any(Option::is_some) && clock::monotonic_ns() - start_ns < PARTING_NS {
+        while self.seats.iter().any(|seat| seat.viewer.is_some())
+            && clock::monotonic_ns() - start_ns < PARTING_NS
+        {
             self.turn(LONGEST_WAIT_NS)?;
         }
         Ok(())
@@ -286,26 +343,38 @@ impl<'a> Worker<'a> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        let mut ended = Vec::new();
+        let (mut ended, mut changed) = (Vec::new(), Vec::new());
         for event in &self.events {
-            let at = event.token().0;
-            let Some(viewer) = self.viewers.get_mut(at).and_then(Option::as_mut) else { continue };
+            let token = event.token().0;
+            let Some(seat) = self.seats.get_mut(token & SEAT) else { continue };
+            let viewer = match &mut seat.viewer {
+                Some(viewer) if viewer.token == token => Some(viewer),
+                _ => self.others.get_mut(&token),
+            };
+            let Some(viewer) = viewer else { continue };
+            let was_joined = viewer.is_joined();
             let mut result = Ok(());
             if event.is_writable() || event.is_error() {
                 result = viewer.writable();
             }
             if result.is_ok() && (event.is_readable() || event.is_read_closed()) {
-                result = viewer.readable(&mut self.desk);
+                result = viewer.readable(&mut self.desk, &mut seat.account);
             }
             if result.is_ok() && matches!(viewer.state, State::Deaf) && event.is_read_closed() {
                 result = Err(Ended::Cut);
             }
+            if viewer.is_joined() && (!was_joined || viewer.moved.is_some()) {
+                changed.push(token);
+            }
             if let Err(error) = result {
-                ended.push((at, error));
+                ended.push((token, error));
             }
         }
-        for (at, error) in ended {
-            self.end(at, &error);
+        for token in changed {
+            self.follow(token);
+        }
+        for (token, error) in ended {
+            self.end(token, &error);
         }
         self.tell();
         Ok(())
@@ -326,72 +395,88 @@ impl<'a> Worker<'a> {
         self.worker + at as u64 * self.workers
     }
 
-    fn open(&mut self) {
-        let (at, plan) = (self.viewers.len(), self.plan);
-        let id = self.id(at);
+    /// Opens a connection for the viewer: its only one, or one beside the one it is to leave.
+    fn open(&mut self, at: usize) {
+        let (id, plan) = (self.id(at), self.plan);
         let slow = id >= plan.viewers - plan.slow;
-        let since_ns = clock::monotonic_ns();
-        let target = &plan.targets[id as usize % plan.targets.len()];
+        let moved_to = self.seats[at].url.and_then(|url| Target::parse(self.desk.payloads.name(url)).ok());
+        let target = moved_to.as_ref().unwrap_or(&plan.targets[id as usize % plan.targets.len()]);
+        self.turns += 1;
+        let token = (self.turns << 32) | at;
         let opened = connect(plan, target, id, slow).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(at), interest)?;
+            self.poll.registry().register(&mut stream, Token(token), interest)?;
             Ok(stream)
         });
-        match opened {
-            Ok(stream) => {
-                let key = generate_key();
-                let request = target.request(&key, plan.format, plan.token.as_deref());
-                let state = State::Connecting { request, key };
-                self.viewers.push(Some(Viewer::new(id, stream, state, slow, since_ns)));
-                self.handshakes.push_back(at);
-            }
-            Err(error) => {
-                self.viewers.push(None);
-                self.fail(&Ended::Socket(error));
-            }
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(error) => return self.failed(at, &Ended::Socket(error)),
+        };
+        let seat = &mut self.seats[at];
+        let lane = &seat.account.priority;
+        let since = lane.epoch.map(|epoch| format!("{}.{}", self.desk.payloads.name(epoch), lane.offset));
+        let key = generate_key();
+        let request = target.request(&key, plan.format, plan.token.as_deref(), since.as_deref());
+        let state = State::Connecting { request, key };
+        let mut viewer = Viewer::new(id, stream, state, slow, seat.since_ns);
+        (viewer.token, viewer.again) = (token, seat.joined_before);
+        viewer.opened_ns = clock::monotonic_ns();
+        self.handshakes.push_back(token);
+        if seat.viewer.is_none() {
+            seat.viewer = Some(viewer);
+        } else {
+            self.others.insert(token, viewer);
         }
     }
 
     /// Gives up on those that did not join in time.
     fn expire(&mut self, now_ns: u64) {
-        while let Some(&at) = self.handshakes.front() {
-            let viewer = self.viewers.get(at).and_then(Option::as_ref).filter(|viewer| !viewer.is_joined());
-            match viewer {
-                Some(viewer) if now_ns.saturating_sub(viewer.since_ns) < self.plan.connect_timeout_ns => {
+        while let Some(&token) = self.handshakes.front() {
+            let viewer = match self.seats.get(token & SEAT).and_then(|seat| seat.viewer.as_ref()) {
+                Some(viewer) if viewer.token == token => Some(viewer),
+                _ => self.others.get(&token),
+            };
+            match viewer.filter(|viewer| viewer.is_arriving()) {
+                Some(viewer) if now_ns.saturating_sub(viewer.opened_ns) < self.plan.connect_timeout_ns => {
                     return;
                 }
-                Some(_) => self.end(at, &Ended::TimedOut),
+                Some(_) => self.end(token, &Ended::TimedOut),
                 None => {}
             }
             self.handshakes.pop_front();
         }
     }
 
-    fn end(&mut self, at: usize, ended: &Ended) {
-        let Some(mut viewer) = self.viewers.get_mut(at).and_then(Option::take) else { return };
+    fn end(&mut self, token: usize, ended: &Ended) {
+        let at = token & SEAT;
+        let Some(seat) = self.seats.get_mut(at) else { return };
+        let viewer = if seat.viewer.as_ref().is_some_and(|viewer| viewer.token == token) {
+            seat.viewer.take()
+        } else {
+            self.others.remove(&token)
+        };
+        let Some(mut viewer) = viewer else { return };
         // The socket closes with the viewer; the poll forgets it with the socket.
         let _ = self.poll.registry().deregister(viewer.source());
         match viewer.state {
-            State::Leaving => {}
+            State::Leaving | State::Parting => {}
+            State::Joined if self.plan.follow && ended.may_return() => self.cut(at, ended),
             State::Joined => {
                 count(&mut self.desk.tally.departed, &ended.to_string());
                 self.note_fault(ended);
             }
             State::Deaf => count(&mut self.desk.tally.departed_slow, &ended.to_string()),
-            State::Connecting { .. } | State::Upgrading { .. } | State::Joining => self.fail(ended),
+            State::Connecting { .. } | State::Upgrading { .. } | State::Joining => self.failed(at, ended),
         }
-    }
-
-    fn fail(&mut self, ended: &Ended) {
-        self.failures += 1;
-        count(&mut self.desk.tally.failed, &ended.to_string());
-        self.note_fault(ended);
     }
 
     fn note_fault(&mut self, ended: &Ended) {
         self.desk.tally.first_fault.get_or_insert_with(|| ended.detail());
     }
 }
+
+/// The seat in a token; the rest tells a viewer's connections apart.
+const SEAT: usize = u32::MAX as usize;
 
 /// Calls connect(2) without waiting for it.
 fn connect(plan: &Plan, target: &Target, id: u64, slow: bool) -> io::Result<TcpStream> {

@@ -2,13 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
 
-use danmu_wire::{Ack, Chat, Event, Gap, Lane, Op, RefusalCode, Refused, frame};
+use danmu_wire::{Ack, Chat, Event, Gap, Lane, Move, Op, RefusalCode, Refused, frame};
 use serde_json::Value;
 use tungstenite::{
     Message, WebSocket,
@@ -19,6 +19,8 @@ use tungstenite::{
 struct Room {
     viewers: Vec<TcpStream>,
     said: u64,
+    /// After the 30th message the last viewer is asked to move and the one before it is cut.
+    moves: bool,
 }
 
 impl Room {
@@ -26,6 +28,11 @@ impl Room {
     /// first viewer misses every tenth and is told so.
     fn say(&mut self, speaker: &TcpStream, text: String, reference: Option<String>) {
         self.said += 1;
+        if self.moves && self.said == 30 {
+            let [.., cut, moved] = self.viewers.as_slice() else { panic!("two viewers at least") };
+            write(moved, &[Event::Move(Move { url: None, within_ms: 1000 })]);
+            cut.shutdown(Shutdown::Both).unwrap();
+        }
         let chat = Event::Chat(Chat { id: "A".into(), text, n: 1, ..Chat::default() });
         let ack = |shown| Event::Ack(Ack { reference: reference.clone(), id: "A".into(), shown });
         match self.said % 10 {
@@ -62,10 +69,10 @@ fn serve(room: &Mutex<Room>, mut socket: WebSocket<TcpStream>) {
 }
 
 /// Serves until the test ends; answers the room's address.
-fn start() -> String {
+fn start(moves: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/rooms/test/ws", listener.local_addr().unwrap());
-    let room = Arc::new(Mutex::new(Room::default()));
+    let room = Arc::new(Mutex::new(Room { moves, ..Room::default() }));
     thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, room) = (stream.unwrap(), Arc::clone(&room));
@@ -99,7 +106,7 @@ fn run(url: &str, options: &[&str]) -> Value {
 #[test]
 fn offered_is_shown_and_left_out_and_refused_and_each_delivery_is_told_or_made() {
     let talk = ["--viewers", "20", "--speakers", "5", "--rate", "100", "--duration", "1", "--threads", "2"];
-    let report = run(&start(), &talk);
+    let report = run(&start(false), &talk);
     let messages = &report["messages"];
     assert_eq!(
         (&messages["offered"], &messages["shown"], &messages["sampled"]),
@@ -116,8 +123,19 @@ fn offered_is_shown_and_left_out_and_refused_and_each_delivery_is_told_or_made()
 
 #[test]
 fn in_the_old_test_every_viewer_speaks_once() {
-    let report = run(&start(), &["--viewers", "30", "--once-within", "1", "--processes", "2"]);
+    let report = run(&start(false), &["--viewers", "30", "--once-within", "1", "--processes", "2"]);
     assert_eq!(report["messages"]["offered"], 30, "{report}");
     assert_eq!((&report["messages"]["shown"], &report["deliveries"]["lost"]), (&24.into(), &0.into()));
+    assert_eq!(report["problems"], serde_json::json!([]), "{report}");
+}
+
+#[test]
+fn who_follows_goes_where_it_is_asked_to_and_comes_back_after_a_cut() {
+    let talk = ["--viewers", "20", "--speakers", "5", "--rate", "100", "--duration", "2", "--follow"];
+    let report = run(&start(true), &talk);
+    assert_eq!((&report["moves"], &report["follow"]["rejoined"]), (&1.into(), &2.into()), "{report}");
+    assert_eq!(report["follow"]["cuts"].as_object().unwrap().len(), 1, "{report}");
+    let deliveries = &report["deliveries"];
+    assert_eq!((&deliveries["viewers"], &deliveries["lost"]), (&20.into(), &0.into()), "{report}");
     assert_eq!(report["problems"], serde_json::json!([]), "{report}");
 }
