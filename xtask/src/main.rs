@@ -1,5 +1,6 @@
 //! Tasks of the repository: `cargo xtask --help` tells them.
 
+mod bench;
 mod commands;
 mod crds;
 mod page;
@@ -28,6 +29,8 @@ enum Task {
     },
     /// Format, lints, docs, unit, property and integration tests, the page in a browser, licences.
     Test,
+    /// Measure the server beside the floor, in a network namespace of its own: some 15 minutes.
+    Bench(bench::Arguments),
     /// Write the CustomResourceDefinitions in crds/ from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
@@ -39,6 +42,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Test => test::run(),
         Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
     };

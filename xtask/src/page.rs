@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use crate::{
     commands::{cargo, exists, program, root, step},
-    server::Server,
+    server::{Server, examples},
 };
 
 const FOLDER: &str = "server/web";
@@ -30,7 +30,7 @@ pub(crate) fn test() -> Result<(), String> {
 pub(crate) fn test_in_browser() -> Result<(), String> {
     let chromium = chromium()?;
     step("server build", cargo(&["build", "--workspace", "--bins"]))?;
-    let server = Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET])?;
+    let server = Server::start("debug", &examples(), &["--admin-token", TOKEN, "--token-secret", SECRET])?;
     let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];
     let screenshots = root().join("target/screenshots");
     let mut test = program("node", &["e2e/page.mjs"], FOLDER);
