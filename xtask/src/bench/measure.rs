@@ -189,6 +189,7 @@ pub(super) fn floor(viewers: u64, plan: &[&str], seconds: f64) -> Result<Floor, 
     let before = machine::cpu_seconds(floor.child.id())?;
     let cost = floor.line("")?;
     let cpu_seconds = machine::cpu_seconds(floor.child.id())? - before;
+    load.wait_for("joined")?;
     load.wait_for("quiet")?;
     let report = load.report()?;
     let number = |name: &str| cost[name].as_f64().unwrap_or(0.0);
