@@ -118,7 +118,8 @@ pub(crate) struct RunOptions {
     /// One line of JSON instead of a report for people, and no progress bar.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Lines of JSON on standard output when all have joined, and when all is quiet after the talk.
+    /// Lines of JSON on standard output when all have joined, when they have talked for a second, and
+    /// when all is quiet after the talk.
     #[arg(long)]
     pub(crate) phases: bool,
     /// Set for child processes.

@@ -11,6 +11,9 @@ const HEAD_START_NS: u64 = 200_000_000;
 /// then viewers leave, and that costs a server what no message did.
 const QUIET_NS: u64 = 500_000_000;
 
+/// A server has found its rhythm so long after the start of the talk.
+const WARM_NS: u64 = 1_000_000_000;
+
 /// Watches a run.
 pub(crate) struct Conductor {
     viewers: u64,
@@ -21,6 +24,7 @@ pub(crate) struct Conductor {
     phases: bool,
     /// What was received, and since when it has been that much.
     last: (u64, u64),
+    told_warm: bool,
     told_quiet: bool,
 }
 
@@ -31,7 +35,16 @@ impl Conductor {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(viewers), target);
         bar.set_style(style("joining  {bar:40} {pos}/{len}  {msg}"));
-        Conductor { viewers, talk_ns, go_ns: None, bar, phases, last: (0, 0), told_quiet: false }
+        Conductor {
+            viewers,
+            talk_ns,
+            go_ns: None,
+            bar,
+            phases,
+            last: (0, 0),
+            told_warm: false,
+            told_quiet: false,
+        }
     }
 
     /// Answers the start once every viewer has joined or failed.
@@ -40,7 +53,7 @@ impl Conductor {
         if let Some(go_ns) = self.go_ns {
             self.bar.set_position(now_ns.saturating_sub(go_ns).min(self.talk_ns) / 1_000_000);
             self.bar.set_message(format!("{} deliveries", progress.received));
-            self.tell_quiet(progress.received, now_ns, go_ns + self.talk_ns);
+            self.tell_phase(progress.received, now_ns, go_ns);
             return Some(go_ns);
         }
         self.bar.set_position(progress.joined);
@@ -58,11 +71,16 @@ impl Conductor {
         self.go_ns
     }
 
-    fn tell_quiet(&mut self, received: u64, now_ns: u64, end_ns: u64) {
+    fn tell_phase(&mut self, received: u64, now_ns: u64, go_ns: u64) {
         if received != self.last.0 {
             self.last = (received, now_ns);
         }
-        if self.phases && !self.told_quiet && now_ns.saturating_sub(self.last.1.max(end_ns)) > QUIET_NS {
+        if self.phases && !self.told_warm && now_ns > go_ns + WARM_NS {
+            self.told_warm = true;
+            println!("{}", serde_json::json!({"warm": received}));
+        }
+        let since_ns = self.last.1.max(go_ns + self.talk_ns);
+        if self.phases && !self.told_quiet && now_ns.saturating_sub(since_ns) > QUIET_NS {
             self.told_quiet = true;
             println!("{}", serde_json::json!({"quiet": received}));
         }

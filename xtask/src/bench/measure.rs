@@ -38,12 +38,21 @@ pub(super) struct Reading {
 pub(super) struct Measured {
     /// Used during the talk; `resident_bytes` is what it had at the end of it.
     pub(super) used: Reading,
+    pub(super) steady: Steady,
     /// What the load says.
     pub(super) report: Value,
     /// From the start of the load to the last `joined`.
     pub(super) joining: Duration,
     /// Of the server's record of flushes: those of the talk, beginning at 0.
     schedule: String,
+}
+
+/// Of a run, all but the first second: until then a server does not know what is coming.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steady {
+    pub(super) used: Reading,
+    /// Messages delivered.
+    pub(super) received: f64,
 }
 
 impl Subject {
@@ -96,10 +105,13 @@ impl Subject {
         let mut load = Load::start(&self.url(), options)?;
         let joining = load.wait_for("joined")?;
         let (before, recorded) = (self.read()?, self.recorded().len());
-        load.wait_for("quiet")?;
+        let warm_received = load.line("warm")?;
+        let warm = self.read()?;
+        let received = load.line("quiet")? - warm_received;
         let after = self.read()?;
         let schedule = schedule(self.recorded().get(recorded..).unwrap_or_default());
-        Ok(Measured { used: after.since(&before), report: load.report()?, joining, schedule })
+        let steady = Steady { used: after.since(&warm), received };
+        Ok(Measured { used: after.since(&before), steady, report: load.report()?, joining, schedule })
     }
 
     fn recorded(&self) -> String {
@@ -189,8 +201,9 @@ pub(super) fn floor(viewers: u64, plan: &[&str], seconds: f64) -> Result<Floor, 
     let before = machine::cpu_seconds(floor.child.id())?;
     let cost = floor.line("")?;
     let cpu_seconds = machine::cpu_seconds(floor.child.id())? - before;
-    load.wait_for("joined")?;
-    load.wait_for("quiet")?;
+    for phase in ["joined", "warm", "quiet"] {
+        load.line(phase)?;
+    }
     let report = load.report()?;
     let number = |name: &str| cost[name].as_f64().unwrap_or(0.0);
     let mut problems = texts(&report["problems"]);
@@ -224,6 +237,11 @@ impl Load {
     pub(super) fn wait_for(&mut self, phase: &str) -> Result<Duration, String> {
         self.program.line(phase)?;
         Ok(self.started.elapsed())
+    }
+
+    /// Waits for a phase; answers its number.
+    fn line(&mut self, phase: &str) -> Result<f64, String> {
+        Ok(self.program.line(phase)?.as_f64().unwrap_or(0.0))
     }
 
     /// The end.

@@ -143,7 +143,9 @@ impl Faults {
     fn told(self, row: Row, note: impl Into<String>) -> Row {
         let mut note = note.into();
         if let Some(why) = self.bottleneck.first() {
-            note = format!("{note}; in {} runs the load was the bottleneck ({why})", self.bottleneck.len());
+            let joint = if note.is_empty() { "" } else { "; " };
+            note =
+                format!("{note}{joint}in {} runs the load was the bottleneck ({why})", self.bottleneck.len());
         }
         let mut problems = self.problems;
         problems.truncate(3);
@@ -199,22 +201,25 @@ fn write(scale: &Scale) -> Result<Vec<Row>, String> {
 
 fn message(scale: &Scale) -> Result<Vec<Row>, String> {
     let viewers = scale.viewers(1000).max(300);
-    let (count, seconds) = (viewers.to_string(), scale.seconds(6));
+    let (count, seconds) = (viewers.to_string(), scale.seconds(7));
     let options = ["--viewers", &count, "--speakers", "200", "--rate", "200", "--duration", &seconds];
     let (mut ours, mut floors, mut ratios, mut faults) =
         (Vec::new(), Vec::new(), Vec::new(), Faults::default());
     let (mut p99, mut floor_p99) = (Vec::new(), Vec::new());
     for pair in 1..=scale.pairs {
         let run = Subject::start(OPEN)?.run(&options)?;
-        let received = run.number("/deliveries/received");
-        let bytes = (run.used.sent_bytes / received.max(1.0)).round().max(116.0).to_string();
+        let (used, received) = (run.steady.used, run.steady.received);
+        let bytes = (used.sent_bytes / received.max(1.0)).round().max(116.0).to_string();
         let plan = ["--tick", "50", "200", "--bytes", &bytes, "--duration", &seconds];
         let ticked = floor(viewers, &plan, seconds.parse().unwrap_or(6.0))?;
         let (server, floor) =
-            (run.used.cpu_seconds / received * 1e6, ticked.cpu_seconds / ticked.deliveries * 1e6);
+            (used.cpu_seconds / received * 1e6, ticked.cpu_seconds / ticked.deliveries * 1e6);
         println!(
-            "    {pair}/{}: server {server:.2} µs a delivery, floor {floor:.2} µs ({bytes} bytes each), ratio {:.3}",
+            "    {pair}/{}: server {server:.3} µs a delivery in {:.1} of a write, floor {floor:.3} µs in {:.1}, \
+             {bytes} bytes each, ratio {:.3}",
             scale.pairs,
+            received / used.writes,
+            ticked.deliveries / ticked.sends,
             server / floor
         );
         ours.push(server);
@@ -391,15 +396,21 @@ fn connect(scale: &Scale) -> Result<Vec<Row>, String> {
     let subject = Subject::start(OPEN)?;
     let (count, rate) = (viewers.to_string(), viewers.to_string());
     let options = ["--viewers", &count, "--connect-rate", &rate];
-    let from = |source: &'static str, seconds: &'static str| {
-        [options.as_slice(), &["--source", source, "--duration", seconds]].concat()
+    // Four addresses a load: the kernel searches long for a port once half of an address's are taken.
+    let from = |sources: [&'static str; 4], seconds: &'static str| {
+        let sources = sources.into_iter().flat_map(|source| ["--source", source]);
+        options.into_iter().chain(sources).chain(["--duration", seconds]).collect::<Vec<&str>>()
     };
-    // All connections of the first load are cut at once when it is killed; the second is there at
-    // the same moment, from another address, whose ports are free.
-    let mut first = Load::start(&subject.url(), &from("127.0.0.1", "60"))?;
+    let [here, there] = [
+        ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"],
+        ["127.0.0.6", "127.0.0.7", "127.0.0.8", "127.0.0.9"],
+    ];
+    // All connections of the first load are cut at once when it is killed; the second is there at the
+    // same moment, from other addresses, whose ports are free.
+    let mut first = Load::start(&subject.url(), &from(here, "60"))?;
     let joined = first.wait_for("joined")?.as_secs_f64();
     drop(first);
-    let again = subject.run(&from("127.0.0.2", "1"))?;
+    let again = subject.run(&from(there, "2"))?;
     let mut faults = Faults::default();
     faults.add(&again);
     let retried = again.number("/connect/retried");
