@@ -160,6 +160,7 @@ impl<'a> Report<'a> {
                 "bottleneck": self.bottleneck(),
             },
             "problems": self.problems(),
+            "still_coming": tally.still_coming,
             "first_fault": tally.first_fault,
         })
     }
@@ -221,6 +222,9 @@ impl<'a> Report<'a> {
             times(&tally.lateness),
         ));
         lines.extend(self.bottleneck().into_iter().map(|why| format!("BOTTLENECK  {why}")));
+        if tally.still_coming {
+            lines.push("still came  when --settle was over: what is lost may only be late".to_owned());
+        }
         lines.extend(self.problems().into_iter().map(|what| format!("PROBLEM     {what}")));
         lines.extend(tally.first_fault.iter().map(|fault| format!("first fault {fault}")));
         lines.join("\n")

@@ -97,6 +97,8 @@ pub(crate) struct Tally {
     pub(crate) wall_ns: u64,
     /// CPU share of the busiest thread while messages were sent; 1.0 is one whole core.
     pub(crate) busiest_thread: f64,
+    /// Messages still came when the longest wait was over: what is lost may only be late.
+    pub(crate) still_coming: bool,
     /// The first thing that went wrong, whole.
     pub(crate) first_fault: Option<String>,
     /// When something was last delivered or answered. Not for reports.
@@ -248,6 +250,7 @@ impl Tally {
         self.cpu_ns += other.cpu_ns;
         self.wall_ns = self.wall_ns.max(other.wall_ns);
         self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+        self.still_coming |= other.still_coming;
         self.first_fault = self.first_fault.take().or_else(|| other.first_fault.clone());
     }
 }

@@ -310,6 +310,8 @@ impl<'a> Worker<'a> {
             self.come_back(now_ns);
             self.expire(now_ns);
         }
+        self.desk.tally.still_coming =
+            now_ns.saturating_sub(self.desk.tally.last_event_ns.max(start_ns)) < QUIET_NS;
         Ok(())
     }
 

@@ -77,7 +77,6 @@ fn start(moves: bool) -> String {
         for stream in listener.incoming() {
             let (stream, room) = (stream.unwrap(), Arc::clone(&room));
             thread::spawn(move || {
-                #[expect(clippy::result_large_err, reason = "the shape that tungstenite asks for")]
                 let choose = |_: &Request, mut response: Response| {
                     let protocol = danmu_wire::PROTOCOL_JSON.parse().unwrap();
                     response.headers_mut().insert("sec-websocket-protocol", protocol);
