@@ -157,7 +157,7 @@ impl<H: Handler> Worker<H> {
         match command {
             Command::Adopt(arrival) => self.adopt(*arrival),
             Command::FanOut(flush) => {
-                self.jobs.push_back(Job { flush, row: 0, started: None, written: Default::default() })
+                self.jobs.push_back(Job { flush, row: 0, started: None, written: Default::default() });
             }
             Command::Visit { room, order } => self.visit(room, &order),
             Command::Drain { order, spread_until, deadline } => {
