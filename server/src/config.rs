@@ -84,6 +84,9 @@ pub struct Flags {
     /// Threads that write to viewers; 0 is one a core
     #[arg(long, env = "DANMU_WORKERS", default_value_t = 0, value_name = "N")]
     pub workers: usize,
+    /// File to write every flush down in, for `danmu-load floor --schedule`
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub record_flushes: Option<PathBuf>,
 }
 
 /// Flags that hold together.

@@ -89,7 +89,9 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let rooms = Rooms::new(fan_out, Arc::clone(&relay), batching, runtime.clone());
     rooms.on_expel(expel(&inboxes));
     rooms.apply(&catalog);
-    let rows_metrics = Arc::new(rows::Metrics::default());
+    let mut rows_metrics = rows::Metrics::default();
+    rows_metrics.recorder = flags.record_flushes.as_deref().map(rows::Recorder::start).transpose()?;
+    let rows_metrics = Arc::new(rows_metrics);
     let edge_metrics = Arc::new(edge::metrics::Metrics::default());
     let mut registry = Registry::with_prefix("danmu");
     rows_metrics.register(&mut registry);

@@ -1,6 +1,7 @@
 //! Tasks of the repository: `cargo xtask --help` tells them.
 
 mod autobahn;
+mod bench;
 mod commands;
 mod crds;
 mod fuzz;
@@ -44,6 +45,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Measure the server beside the floor, in a network namespace of its own: some 15 minutes.
+    Bench(bench::Arguments),
     /// Write the CustomResourceDefinitions in crds/ from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
@@ -61,6 +64,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Test => test::run(),
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     commands::{apt_get_install, cargo, exists, program, root, step},
-    server::Server,
+    server::{Server, examples},
 };
 
 const FOLDER: &str = "server/web";
@@ -30,7 +30,7 @@ pub(crate) fn test() -> Result<(), String> {
 pub(crate) fn test_in_browser() -> Result<(), String> {
     let chromium = chromium()?;
     step("server build", cargo(&["build", "--workspace", "--bins"]))?;
-    let start = || Server::start("debug", &["--admin-token", TOKEN, "--token-secret", SECRET]);
+    let start = || Server::start("debug", &examples(), &["--admin-token", TOKEN, "--token-secret", SECRET]);
     // A page moves from the first to the second when the first is drained.
     let (server, next) = (start()?, start()?);
     let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];

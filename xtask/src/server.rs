@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -10,7 +11,7 @@ use crate::commands::root;
 /// A running server; killed when dropped.
 pub(crate) struct Server {
     child: Child,
-    binary: std::path::PathBuf,
+    binary: PathBuf,
     /// `http://…` of the public port.
     pub(crate) public: String,
     /// `http://…` of the admin port.
@@ -18,12 +19,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server built with the profile on the manifests in `examples/` and waits for its
+    /// Starts the server built with the profile on the manifests in a folder and waits for its
     /// first line. Addresses default to loopback ports the system chooses.
-    pub(crate) fn start(profile: &str, arguments: &[&str]) -> Result<Server, String> {
-        let binary = target().join(profile).join("danmu-server");
+    pub(crate) fn start(profile: &str, rooms: &Path, arguments: &[&str]) -> Result<Server, String> {
+        let binary = binary(profile, "danmu-server");
         let mut command = Command::new(&binary);
-        command.arg("--rooms").arg(root().join("examples")).args(["--drain-seconds", "1"]);
+        command.arg("--rooms").arg(rooms).args(["--drain-seconds", "1"]);
         for (flag, address) in [("--public", "127.0.0.1:0"), ("--admin", "127.0.0.1:0")] {
             if !arguments.contains(&flag) {
                 command.args([flag, address]);
@@ -50,6 +51,11 @@ impl Server {
                 Err("danmu-server did not start; its faults are above".into())
             }
         }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A token of a speaker.
@@ -82,7 +88,17 @@ impl Drop for Server {
     }
 }
 
+/// The manifests that show what a room can be.
+pub(crate) fn examples() -> PathBuf {
+    root().join("examples")
+}
+
+/// A program that cargo has built with the profile.
+pub(crate) fn binary(profile: &str, name: &str) -> PathBuf {
+    target().join(profile).join(name)
+}
+
 /// The folder of what cargo builds.
-pub(crate) fn target() -> std::path::PathBuf {
+pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
 }

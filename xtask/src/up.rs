@@ -10,7 +10,7 @@ use std::{
 use crate::{
     commands::{cargo, step},
     page,
-    server::Server,
+    server::{Server, examples},
 };
 
 /// The room of `examples/` in which anonymous viewers may write.
@@ -29,7 +29,7 @@ pub(crate) fn run(port: u16) -> Result<(), String> {
     step("server build", cargo(&["build", "--release", "--package", "danmu-server"]))?;
     // Ctrl-C reaches the server as well; we wait for it instead of leaving it behind.
     ctrlc::set_handler(|| println!("\nending …")).map_err(|error| format!("signals: {error}"))?;
-    let mut server = Server::start("release", &["--public", &format!("[::]:{port}")])?;
+    let mut server = Server::start("release", &examples(), &["--public", &format!("[::]:{port}")])?;
     println!("\n  The page:  http://localhost:{port}/rooms/{ROOM}");
     println!("  All rooms: http://localhost:{port}/");
     println!(

@@ -30,11 +30,15 @@ pub(crate) struct Account {
     pub(crate) told: u64,
     /// A gap without a number was told: whatever is missing was told.
     pub(crate) open_gap: bool,
+    /// It was on more than one connection: what both brought is no fault.
+    pub(crate) followed: bool,
 }
 
 /// One viewer's account of the priority lane.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PriorityAccount {
+    /// The epoch it is in; `None` before the first `joined`.
+    pub(crate) epoch: Option<u32>,
     /// The highest offset so far.
     pub(crate) offset: u64,
     /// Events of the run that were delivered.
@@ -75,9 +79,16 @@ impl Account {
 }
 
 impl PriorityAccount {
-    /// The lane stands at `offset` when the viewer joins.
-    pub(crate) fn join(&mut self, offset: u64) {
-        self.offset = offset;
+    /// The lane stands at `offset` of `epoch` when the viewer joins. One that comes back and is told
+    /// `recovered` gets what it missed next; otherwise it was told that something is gone.
+    pub(crate) fn join(&mut self, epoch: u32, offset: u64, recovered: bool) {
+        match self.epoch {
+            Some(before) if before == epoch && recovered => {}
+            before => {
+                self.open_gap |= before.is_some() && !recovered;
+                (self.epoch, self.offset) = (Some(epoch), offset);
+            }
+        }
     }
 
     /// Notes an event; `own` when it is of this run. Every offset is the last one plus one, or
@@ -92,10 +103,9 @@ impl PriorityAccount {
         Sight::First
     }
 
-    /// Events up to the lane's `highest` offset that neither came nor were told as lost.
-    pub(crate) const fn lost(&self, highest: u64) -> u64 {
-        let absent = self.missing + highest.saturating_sub(self.offset);
-        if self.open_gap { 0 } else { absent.saturating_sub(self.told) }
+    /// Offsets passed over of which the viewer was told nothing.
+    pub(crate) const fn untold(&self) -> u64 {
+        if self.open_gap { 0 } else { self.missing.saturating_sub(self.told) }
     }
 }
 
@@ -140,17 +150,29 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_goes_on_where_it_was_unless_it_is_told_otherwise() {
+        let mut lane = PriorityAccount::default();
+        lane.join(0, 10, false);
+        assert!(!lane.open_gap, "who comes first has missed nothing");
+        lane.join(0, 13, true);
+        assert_eq!(lane.note(11, true), Sight::First);
+        lane.join(0, 20, false);
+        assert_eq!((lane.offset, lane.open_gap, lane.missing), (20, true, 0));
+        lane.join(1, 3, false);
+        assert_eq!((lane.epoch, lane.offset), (Some(1), 3));
+    }
+
+    #[test]
     fn a_missing_offset_is_a_loss_unless_it_was_told() {
         let mut lane = PriorityAccount::default();
-        lane.join(10);
+        lane.join(0, 10, false);
         assert_eq!(lane.note(11, true), Sight::First);
         assert_eq!(lane.note(11, true), Sight::Again);
         assert_eq!(lane.note(14, false), Sight::First);
-        assert_eq!((lane.received, lane.missing, lane.lost(14)), (1, 2, 2));
+        assert_eq!((lane.received, lane.missing, lane.untold()), (1, 2, 2));
         lane.told += 1;
-        assert_eq!(lane.lost(14), 1);
-        assert_eq!(lane.lost(16), 3, "what others got after our last one is lost too");
+        assert_eq!(lane.untold(), 1);
         lane.open_gap = true;
-        assert_eq!(lane.lost(16), 0);
+        assert_eq!(lane.untold(), 0);
     }
 }

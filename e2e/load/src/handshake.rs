@@ -58,11 +58,19 @@ impl Target {
         Ok(Target { address, authority: authority.to_string(), path })
     }
 
-    /// The upgrade request of one viewer.
-    pub(crate) fn request(&self, key: &str, format: Format, token: Option<&str>) -> Vec<u8> {
+    /// The upgrade request of one viewer; `since` is `<epoch>.<offset>` of one that comes back.
+    pub(crate) fn request(
+        &self,
+        key: &str,
+        format: Format,
+        token: Option<&str>,
+        since: Option<&str>,
+    ) -> Vec<u8> {
+        let joint = if self.path.contains('?') { '&' } else { '?' };
+        let since = since.map(|since| format!("{joint}since={since}")).unwrap_or_default();
         let token = token.map(|token| format!(", {PROTOCOL_TOKEN_PREFIX}{token}")).unwrap_or_default();
         format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {}{since} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {}{token}\r\n\r\n",
             self.path,
             self.authority,
@@ -81,6 +89,9 @@ pub(crate) enum HandshakeError {
     /// An HTTP answer other than 101.
     #[error("HTTP {0}")]
     Status(u16),
+    /// 503 with `Retry-After`: come back in so many seconds.
+    #[error("HTTP 503")]
+    Busy(u64),
     /// `Sec-WebSocket-Accept` is not what our key gives.
     #[error("wrong Sec-WebSocket-Accept")]
     Accept,
@@ -98,6 +109,12 @@ pub(crate) fn check_answer(bytes: &[u8], key: &str) -> Result<Option<usize>, Han
         Ok(None) if bytes.len() > MAX_HEAD => Err(HandshakeError::TooLong),
         Ok(None) => Ok(None),
         Ok(Some((length, answer))) => {
+            let retry = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            if let (503, Some(seconds)) =
+                (answer.status().as_u16(), retry.and_then(|value| value.trim().parse().ok()))
+            {
+                return Err(HandshakeError::Busy(seconds));
+            }
             if answer.status().as_u16() != 101 {
                 return Err(HandshakeError::Status(answer.status().as_u16()));
             }
@@ -148,7 +165,7 @@ mod tests {
     #[test]
     fn the_two_halves_understand_each_other() {
         let target = Target::parse("ws://127.0.0.1:8080/rooms/a/ws?room=a").unwrap();
-        let request = target.request(KEY, Format::Json, Some("x.y.z"));
+        let request = target.request(KEY, Format::Json, Some("x.y.z"), None);
         assert!(answer(&request[..request.len() - 1]).unwrap().is_none());
         let answer = answer(&request).unwrap().unwrap();
         assert_eq!(check_answer(&answer[..answer.len() - 1], KEY).unwrap(), None);
@@ -158,9 +175,10 @@ mod tests {
     #[test]
     fn the_request_names_the_room_and_carries_the_token_as_a_sub_protocol() {
         let target = Target::parse("ws://localhost:8080/rooms/a/ws?room=a").unwrap();
-        let request = String::from_utf8(target.request(KEY, Format::Deflate, Some("x.y.z"))).unwrap();
+        let request =
+            String::from_utf8(target.request(KEY, Format::Deflate, Some("x.y.z"), Some("E.7"))).unwrap();
         assert!(
-            request.starts_with("GET /rooms/a/ws?room=a HTTP/1.1\r\nHost: localhost:8080\r\n"),
+            request.starts_with("GET /rooms/a/ws?room=a&since=E.7 HTTP/1.1\r\nHost: localhost:8080\r\n"),
             "{request}"
         );
         assert!(request.contains("Sec-WebSocket-Protocol: danmu.v1.deflate, token.x.y.z\r\n"), "{request}");
@@ -168,8 +186,10 @@ mod tests {
 
     #[test]
     fn a_refusal_is_known_by_its_status() {
-        let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-        assert!(matches!(check_answer(answer, KEY), Err(HandshakeError::Status(503))));
+        let busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 4\r\nContent-Length: 0\r\n\r\n";
+        assert!(matches!(check_answer(busy, KEY), Err(HandshakeError::Busy(4))));
+        let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        assert!(matches!(check_answer(answer, KEY), Err(HandshakeError::Status(403))));
     }
 
     #[test]

@@ -1,9 +1,7 @@
-//! Times as an HDR histogram.
-
-use std::fmt::{self, Display, Formatter};
+//! Times as an HDR histogram that can travel between processes.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest time told apart from longer ones: 10 minutes.
 const MAX_US: u64 = 600_000_000;
@@ -51,35 +49,19 @@ impl Latencies {
     }
 }
 
-/// How a histogram is reported, in milliseconds.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Percentiles {
-    count: u64,
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
-}
-
-impl From<&Latencies> for Percentiles {
-    fn from(latencies: &Latencies) -> Percentiles {
-        let at = |percent| latencies.milliseconds_at(percent);
-        Percentiles {
-            count: latencies.count(),
-            p50: at(50.0),
-            p90: at(90.0),
-            p99: at(99.0),
-            p999: at(99.9),
-            max: at(100.0),
-        }
+impl Serialize for Latencies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.buckets())
     }
 }
 
-impl Display for Percentiles {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Percentiles { p50, p99, max, .. } = self;
-        write!(f, "{p50:.1} / {p99:.1} / {max:.1} ms")
+impl<'de> Deserialize<'de> for Latencies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut latencies = Latencies::default();
+        for (microseconds, times) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            latencies.record(microseconds, times);
+        }
+        Ok(latencies)
     }
 }
 
@@ -88,17 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merging_changes_no_percentile() {
+    fn the_trip_to_another_process_and_merging_change_no_percentile() {
         let mut latencies = Latencies::default();
         for milliseconds in 1..=1000_u64 {
             latencies.record_ns(milliseconds * 1_000_000);
         }
-        let mut merged = latencies.clone();
-        merged.merge(&latencies);
-        assert_eq!(merged.count(), 2000);
+        let text = serde_json::to_string(&latencies).unwrap();
+        let mut read: Latencies = serde_json::from_str(&text).unwrap();
+        read.merge(&latencies);
+        assert_eq!(read.count(), 2000);
         for (percent, expected) in [(50.0, 500.0), (99.0, 990.0), (100.0, 1000.0)] {
-            assert_eq!(merged.milliseconds_at(percent), latencies.milliseconds_at(percent));
-            assert!((merged.milliseconds_at(percent) - expected).abs() < 1.0, "{percent}");
+            assert_eq!(read.milliseconds_at(percent), latencies.milliseconds_at(percent));
+            assert!((read.milliseconds_at(percent) - expected).abs() < 1.0, "{percent}");
         }
     }
 

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use danmu_wire::{Event, Lane, RefusalCode};
+use danmu_wire::{Chat, Event, Lane, RefusalCode};
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::stamp::{FLOOR, Stamp};
+use crate::stamp::Stamp;
 
 /// How many distinct payloads a thread remembers. Viewers of one thread can be seconds apart when
 /// the server is over capacity: 6 s at 20 frames a second were seen, so 8 would be too few.
@@ -27,20 +27,22 @@ pub(crate) enum Seen {
     Chat { number: u32, times: u32, sent_ns: u64 },
     /// A chat of somebody else.
     Foreign,
-    /// An event of the priority lane; `sent_ns` when the floor sent it.
+    /// An event of the priority lane; `sent_ns` when it is of this run.
     Priority { offset: u64, sent_ns: Option<u64> },
     /// How many messages the server left out since it last said so.
     Stats { sampled: u64 },
-    /// The answer to the join.
-    Joined { offset: u64 },
+    /// The answer to the join; the epoch by its place in [`PayloadReader::name`].
+    Joined { epoch: u32, offset: u64, recovered: bool },
+    /// A chat of this run among those that `joined` remembers.
+    History { number: u32, times: u32, sent_ns: u64 },
     /// An own message was taken; `sent_ns` is what we sent as `ref`.
     Ack { sent_ns: Option<u64>, shown: bool },
     /// An own message was not taken.
     Refused(RefusalCode),
     /// Something was lost; `None` is an unknown number.
     Gap { lane: Lane, dropped: Option<u64> },
-    /// The server wants us elsewhere.
-    Move,
+    /// The server wants us elsewhere: at the URL of this name, or at the same address.
+    Move { url: Option<u32> },
 }
 
 /// A payload that says nothing we know.
@@ -62,6 +64,7 @@ pub(crate) struct PayloadReader {
     personal: Vec<Seen>,
     numbers: HashMap<(u32, u32), u32>,
     next_number: u32,
+    names: Vec<String>,
     inflate: Decompress,
 }
 
@@ -81,6 +84,7 @@ impl PayloadReader {
             personal: Vec::new(),
             numbers: HashMap::new(),
             next_number: 1,
+            names: Vec::new(),
             inflate: Decompress::new(false),
         }
     }
@@ -145,6 +149,9 @@ impl PayloadReader {
                 Some(one) => {
                     own_echo_follows = matches!(one, Seen::Ack { shown: false, .. });
                     seen.push(one);
+                    if let Event::Joined(joined) = event {
+                        seen.extend(joined.history.iter().filter_map(|chat| self.remembered_chat(chat)));
+                    }
                 }
                 None => {}
             }
@@ -154,31 +161,56 @@ impl PayloadReader {
 
     fn see(&mut self, event: &Event) -> Option<Seen> {
         let priority = |offset: u64, text: Option<&str>| {
-            let stamp = text.and_then(|text| Stamp::parse(FLOOR, text));
+            let stamp = text.and_then(|text| Stamp::parse(&self.run, text));
             Some(Seen::Priority { offset, sent_ns: stamp.map(|stamp| stamp.sent_ns) })
         };
         match event {
             Event::Chat(chat) => match Stamp::parse(&self.run, &chat.text) {
-                Some(Stamp { speaker, sequence, sent_ns }) => {
+                Some(Stamp { speaker: Some(speaker), sequence, sent_ns }) => {
                     Some(Seen::Chat { number: self.number(speaker, sequence), times: chat.n, sent_ns })
                 }
-                None => Some(Seen::Foreign),
+                _ => Some(Seen::Foreign),
             },
             Event::Gift(gift) => priority(gift.offset, gift.text.as_deref()),
             Event::Notice(notice) => priority(notice.offset, Some(&notice.text)),
             Event::Removed(removed) => priority(removed.offset, None),
             Event::Mode(mode) => priority(mode.offset, None),
             Event::Stats(stats) => Some(Seen::Stats { sampled: stats.sampled }),
-            Event::Joined(joined) => Some(Seen::Joined { offset: joined.offset }),
+            Event::Joined(joined) => Some(Seen::Joined {
+                epoch: self.intern(&joined.epoch),
+                offset: joined.offset,
+                recovered: joined.recovered,
+            }),
             Event::Ack(ack) => Some(Seen::Ack {
                 sent_ns: ack.reference.as_ref().and_then(|sent| sent.parse().ok()),
                 shown: ack.shown,
             }),
             Event::Refused(refused) => Some(Seen::Refused(refused.code)),
             Event::Gap(gap) => Some(Seen::Gap { lane: gap.lane, dropped: gap.dropped }),
-            Event::Move(_) => Some(Seen::Move),
+            Event::Move(to) => Some(Seen::Move { url: to.url.as_deref().map(|url| self.intern(url)) }),
             _ => None,
         }
+    }
+
+    fn remembered_chat(&mut self, chat: &Chat) -> Option<Seen> {
+        let Stamp { speaker: Some(speaker), sequence, sent_ns } = Stamp::parse(&self.run, &chat.text)? else {
+            return None;
+        };
+        Some(Seen::History { number: self.number(speaker, sequence), times: chat.n, sent_ns })
+    }
+
+    /// An epoch or a URL as a server wrote it.
+    pub(crate) fn name(&self, place: u32) -> &str {
+        self.names.get(place as usize).map_or("", String::as_str)
+    }
+
+    /// Few servers have few epochs: a search is enough.
+    fn intern(&mut self, name: &str) -> u32 {
+        let known = self.names.iter().position(|known| known == name);
+        known.unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        }) as u32
     }
 
     fn number(&mut self, speaker: u32, sequence: u32) -> u32 {
@@ -222,7 +254,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use danmu_wire::{Ack, Chat, Gift, frame};
+    use danmu_wire::{Ack, Gift, frame};
 
     use super::*;
 
@@ -284,10 +316,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_floor_sends_carries_its_time() {
+    fn a_gift_of_the_run_carries_its_time() {
         let mut reader = PayloadReader::new("r");
         let gift = |text: &str| Event::Gift(Gift { offset: 7, text: Some(text.into()), ..Gift::default() });
-        let seen = read(&mut reader, &[gift("floor.0.0.5"), gift("for you")]);
+        let seen = read(&mut reader, &[gift("r.p.0.5"), gift("for you")]);
         assert_eq!(
             seen,
             [Seen::Priority { offset: 7, sent_ns: Some(5) }, Seen::Priority { offset: 7, sent_ns: None }]

@@ -1,225 +1,339 @@
-//! What a run says at its end, for people and as JSON.
+//! What a run comes to: one account for machines, one for people, and what is wrong.
 
-use std::fmt::{self, Display, Formatter};
-
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
-    driver::Outcome,
-    latencies::Percentiles,
-    run::Plan,
-    tally::{PriorityTally, Reasons, Tally},
+    latencies::Latencies,
+    tally::{Reasons, Tally, Viewers},
+    worker::Plan,
 };
 
-/// A thread that is this busy cannot read everything on time: the latencies are ours.
-const BUSY: f64 = 0.9;
-/// Messages sent later than this (99 of 100 are sooner) were not sent evenly.
+/// Later than this (p99) its own messages make the tool's latencies worthless.
 const LATE_MS: f64 = 20.0;
 
-/// What the tool itself used; filled in by the main thread.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Tool {
-    /// CPU time of the process from the start of the talk until all was quiet.
-    pub(crate) cpu_seconds: f64,
-    /// The same on the clock.
-    pub(crate) wall_seconds: f64,
-    /// Messages still came when the run was ended: what is lost is only late.
-    pub(crate) still_coming: bool,
-    cpu_us_per_delivery: f64,
-    busiest_thread: f64,
-    send_lateness_ms: Percentiles,
-    frames: u64,
-    bytes: u64,
-    reads: u64,
-    /// Why the figures tell of this tool rather than of the server; empty when they do not.
-    bottleneck: Vec<String>,
-}
+/// A thread with less idle time than a tenth reads later than the bytes come.
+const BUSY: f64 = 0.9;
 
-#[derive(Debug, Serialize)]
-struct ViewerReport {
-    asked: u64,
-    joined: u64,
-    slow: u64,
-    accounted: u64,
-    failed: Reasons,
-    departed: Reasons,
-    moves: u64,
-    connect_ms: Percentiles,
-}
-
-#[derive(Debug, Serialize)]
-struct OfferedReport {
-    sent: u64,
-    unsent: u64,
-    shown: u64,
-    sampled: u64,
-    refused: Reasons,
-    unanswered: u64,
-    ack_ms: Percentiles,
-}
-
-#[derive(Debug, Serialize)]
-struct ChatReport {
+/// Promised and kept deliveries of one lane, over all viewers that stayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Balance {
+    viewers: u64,
     expected: u64,
-    received: u64,
-    gap_told: u64,
-    open_gaps: u64,
     lost: u64,
-    surplus: u64,
-    duplicates: u64,
-    unjudged: u64,
-    foreign: u64,
-    stats_sampled: u64,
-    latency_ms: Percentiles,
+    beyond: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct PriorityReport {
-    received: u64,
-    gap_told: u64,
-    missing_offsets: u64,
-    lost: u64,
-    duplicates: u64,
-    latency_ms: Percentiles,
+/// A finished run.
+pub(crate) struct Report<'a> {
+    plan: &'a Plan,
+    tally: &'a Tally,
+    /// Messages every viewer was to get; `None` when nobody promised any.
+    promised: Option<u64>,
+    chats: Balance,
+    priority: Balance,
 }
 
-/// The report of a run.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    viewers: ViewerReport,
-    offered: OfferedReport,
-    chat: ChatReport,
-    priority: PriorityReport,
-    tool: Tool,
-    first_fault: Option<String>,
-}
-
-impl Report {
-    /// Of a run whose accounts are closed.
-    pub(crate) fn new(plan: &Plan, outcome: &Outcome, tool: Tool) -> Report {
-        let tally = &outcome.tally;
-        let answered = tally.shown + tally.sampled + tally.refused.values().sum::<u64>();
+impl<'a> Report<'a> {
+    /// Judges `tally`; `expect` replaces the number of messages that were acknowledged as shown.
+    pub(crate) fn new(plan: &'a Plan, tally: &'a Tally, expect: Option<u64>) -> Report<'a> {
+        let promised = expect.or((plan.speakers > 0).then_some(tally.shown));
+        let lane = &tally.priority;
         Report {
-            viewers: ViewerReport {
-                asked: plan.arguments.viewers,
-                joined: tally.joined,
-                slow: plan.arguments.viewers - plan.first_slow,
-                accounted: outcome.accounts.len() as u64,
-                failed: tally.failed.clone(),
-                departed: tally.departed.clone(),
-                moves: tally.moves,
-                connect_ms: (&tally.connect).into(),
-            },
-            offered: OfferedReport {
-                sent: tally.sent,
-                unsent: tally.unsent,
-                shown: tally.shown,
-                sampled: tally.sampled,
-                refused: tally.refused.clone(),
-                unanswered: tally.sent.saturating_sub(answered),
-                ack_ms: (&tally.ack).into(),
-            },
-            chat: ChatReport {
-                expected: tally.expected,
-                received: tally.received,
-                gap_told: tally.told,
-                open_gaps: tally.open_gaps,
-                lost: tally.lost,
-                surplus: tally.surplus,
-                duplicates: tally.duplicates,
-                unjudged: tally.unjudged,
-                foreign: tally.foreign,
-                stats_sampled: tally.stats_sampled,
-                latency_ms: (&tally.delivery).into(),
-            },
-            priority: PriorityReport::new(&tally.priority),
-            tool: tool.with(tally),
-            first_fault: tally.first_fault.clone(),
+            plan,
+            tally,
+            promised,
+            chats: promised.map_or_else(Balance::default, |promised| {
+                balance(promised, &tally.accounted, &tally.accounted_open)
+            }),
+            priority: balance(lane.published, &lane.accounted, &lane.accounted_open),
         }
     }
 
-    /// As one line of JSON.
-    pub(crate) fn json(&self) -> String {
-        // Plain structs with text keys: cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
+    /// Sent messages to which nothing was answered.
+    fn unanswered(&self) -> u64 {
+        let refused: u64 = self.tally.refused.values().sum();
+        self.tally.sent.saturating_sub(self.tally.shown + self.tally.sampled + refused)
+    }
+
+    /// What the server, or the way to it, did wrong; empty is a clean run.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let (tally, priority) = (self.tally, &self.tally.priority);
+        let numbers = [
+            (tally.failed.values().sum(), "viewers never joined"),
+            (tally.departed.values().sum(), "viewers were cut during the run"),
+            (self.unanswered(), "messages were never answered"),
+            (self.chats.lost, "deliveries lost without a word"),
+            (self.chats.beyond, "deliveries more than were promised"),
+            (tally.duplicates, "deliveries made twice"),
+            (self.priority.lost, "priority deliveries lost without a word"),
+            (priority.untold_offsets, "priority offsets passed over without a word"),
+            (priority.duplicates, "priority deliveries made twice"),
+            (priority.unpublished.values().sum(), "priority messages not taken by the admin API"),
+        ];
+        numbers.into_iter().filter(|(number, _)| *number > 0).map(|(n, what)| format!("{n} {what}")).collect()
+    }
+
+    /// Why the figures say more about this tool than about the server; empty is as it should be.
+    fn bottleneck(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        let late_ms = self.tally.lateness.milliseconds_at(99.0);
+        if late_ms > LATE_MS {
+            let sound = format!("at most {LATE_MS} ms is sound");
+            told.push(format!("its own messages were sent late: p99 {late_ms:.1} ms, {sound}"));
+        }
+        if self.tally.busiest_thread > BUSY {
+            let percent = self.tally.busiest_thread * 100.0;
+            let mend = "give more --threads or --processes";
+            told.push(format!("its busiest thread used {percent:.0} % of a core: {mend}"));
+        }
+        told
+    }
+
+    fn joining_seconds(&self) -> f64 {
+        self.tally.last_joined_ns.saturating_sub(self.tally.first_connect_ns) as f64 / 1e9
+    }
+
+    fn seconds(&self) -> f64 {
+        self.tally.wall_ns.max(1) as f64 / 1e9
+    }
+
+    /// The account for machines.
+    pub(crate) fn json(&self) -> Value {
+        let (plan, tally) = (self.plan, self.tally);
+        json!({
+            "run": plan.run,
+            "viewers": plan.viewers,
+            "speakers": plan.speakers,
+            "slow": plan.slow,
+            "connect": {
+                "joined": tally.joined,
+                "failed": tally.failed,
+                "retried": tally.retried,
+                "seconds": self.joining_seconds(),
+                "ms": percentiles(&tally.connect),
+            },
+            "departed": tally.departed,
+            "departed_slow": tally.departed_slow,
+            "moves": tally.moves,
+            "follow": {
+                "cuts": tally.cuts,
+                "rejoined": tally.rejoined,
+                "ms": percentiles(&tally.rejoin),
+                "overlaps": tally.overlaps,
+            },
+            "messages": {
+                "offered": tally.sent,
+                "unsent": tally.unsent,
+                "shown": tally.shown,
+                "sampled": tally.sampled,
+                "refused": tally.refused,
+                "unanswered": self.unanswered(),
+                "ack_ms": percentiles(&tally.ack),
+                "stats_sampled": tally.stats_sampled,
+            },
+            "deliveries": {
+                "promised": self.promised,
+                "viewers": self.chats.viewers,
+                "expected": self.chats.expected,
+                "received": tally.received,
+                "told": tally.told,
+                "lost": self.promised.map(|_| self.chats.lost),
+                "beyond": self.chats.beyond,
+                "duplicates": tally.duplicates,
+                "unjudged": tally.unjudged,
+                "foreign": tally.foreign,
+                "ms": percentiles(&tally.delivery),
+            },
+            "priority": self.priority_json(),
+            "read": {
+                "frames": tally.frames,
+                "bytes": tally.bytes,
+                "reads": tally.reads,
+                "frames_per_second": tally.frames as f64 / self.seconds(),
+                "seconds": self.seconds(),
+            },
+            "own": {
+                "cpu_seconds": tally.cpu_ns as f64 / 1e9,
+                "cpu_us_per_delivery": tally.cpu_ns as f64 / 1e3 / tally.received.max(1) as f64,
+                "busiest_thread": tally.busiest_thread,
+                "lateness_ms": percentiles(&tally.lateness),
+                "bottleneck": self.bottleneck(),
+            },
+            "problems": self.problems(),
+            "still_coming": tally.still_coming,
+            "first_fault": tally.first_fault,
+        })
+    }
+
+    fn priority_json(&self) -> Value {
+        let lane = &self.tally.priority;
+        json!({
+            "published": lane.published,
+            "unpublished": lane.unpublished,
+            "expected": self.priority.expected,
+            "received": lane.received,
+            "told": lane.told,
+            "lost": self.priority.lost,
+            "duplicates": lane.duplicates,
+            "missing_offsets": lane.missing_offsets,
+            "untold_offsets": lane.untold_offsets,
+            "ms": percentiles(&lane.delivery),
+        })
+    }
+
+    /// The account for people.
+    pub(crate) fn text(&self) -> String {
+        let tally = self.tally;
+        let joining = self.joining_seconds();
+        let mut lines = vec![
+            format!("joined      {} of {} in {joining:.2} s", tally.joined, self.plan.viewers),
+            format!("            {}", times(&tally.connect)),
+        ];
+        if tally.retried > 0 {
+            lines.push(format!("            {} × told to come back later (503), and did", tally.retried));
+        }
+        push_reasons(&mut lines, "failed", &tally.failed);
+        push_reasons(&mut lines, "cut, back", &tally.cuts);
+        if tally.moves + tally.rejoined > 0 {
+            lines.push(format!(
+                "moved       {} asked; joined again {} ({}); {} deliveries came on both connections",
+                tally.moves,
+                tally.rejoined,
+                times(&tally.rejoin),
+                tally.overlaps,
+            ));
+        }
+        push_reasons(&mut lines, "cut", &tally.departed);
+        push_reasons(&mut lines, "slow, cut", &tally.departed_slow);
+        self.push_messages(&mut lines);
+        self.push_deliveries(&mut lines);
+        self.push_priority(&mut lines);
+        lines.push(format!(
+            "read        {} frames, {} bytes in {:.1} s ({:.0} frames/s)",
+            tally.frames,
+            tally.bytes,
+            self.seconds(),
+            tally.frames as f64 / self.seconds(),
+        ));
+        lines.push(format!(
+            "this tool   {:.2} s of CPU, busiest thread {:.0} % of a core; sent late by {}",
+            tally.cpu_ns as f64 / 1e9,
+            tally.busiest_thread * 100.0,
+            times(&tally.lateness),
+        ));
+        lines.extend(self.bottleneck().into_iter().map(|why| format!("BOTTLENECK  {why}")));
+        if tally.still_coming {
+            lines.push("still came  when --settle was over: what is lost may only be late".to_owned());
+        }
+        lines.extend(self.problems().into_iter().map(|what| format!("PROBLEM     {what}")));
+        lines.extend(tally.first_fault.iter().map(|fault| format!("first fault {fault}")));
+        lines.join("\n")
+    }
+
+    fn push_messages(&self, lines: &mut Vec<String>) {
+        let tally = self.tally;
+        if tally.sent + tally.unsent == 0 {
+            return;
+        }
+        let refused: u64 = tally.refused.values().sum();
+        lines.push(format!(
+            "offered     {} = {} shown + {} left out + {refused} refused + {} unanswered",
+            tally.sent,
+            tally.shown,
+            tally.sampled,
+            self.unanswered(),
+        ));
+        if tally.unsent > 0 {
+            lines.push(format!("not sent    {}: the speaker was not there", tally.unsent));
+        }
+        push_reasons(lines, "refused", &tally.refused);
+        lines.push(format!("answered    {}", times(&tally.ack)));
+    }
+
+    fn push_deliveries(&self, lines: &mut Vec<String>) {
+        let (tally, chats) = (self.tally, &self.chats);
+        lines.push(match self.promised {
+            Some(promised) => format!(
+                "delivered   {} of {} ({promised} messages × {} viewers); told as lost {}, lost {}, twice {}",
+                tally.received, chats.expected, chats.viewers, tally.told, chats.lost, tally.duplicates,
+            ),
+            None => format!(
+                "delivered   {}; nobody promised any, so loss is not judged (--expect)",
+                tally.received
+            ),
+        });
+        lines.push(format!("            {}", times(&tally.delivery)));
+    }
+
+    fn push_priority(&self, lines: &mut Vec<String>) {
+        let lane = &self.tally.priority;
+        if lane.published + lane.received == 0 && lane.unpublished.is_empty() {
+            return;
+        }
+        lines.push(format!(
+            "priority    {} of {} ({} published); told as lost {}, lost {}, twice {}",
+            lane.received,
+            self.priority.expected,
+            lane.published,
+            lane.told,
+            self.priority.lost,
+            lane.duplicates,
+        ));
+        push_reasons(lines, "not taken", &lane.unpublished);
+        lines.push(format!("            {}", times(&lane.delivery)));
     }
 }
 
-impl PriorityReport {
-    fn new(tally: &PriorityTally) -> PriorityReport {
-        PriorityReport {
-            received: tally.received,
-            gap_told: tally.told,
-            missing_offsets: tally.missing_offsets,
-            lost: tally.lost,
-            duplicates: tally.duplicates,
-            latency_ms: (&tally.delivery).into(),
-        }
+fn balance(promised: u64, accounted: &Viewers, open: &Viewers) -> Balance {
+    let mut balance = Balance::default();
+    for (had, viewers) in accounted {
+        balance.lost += promised.saturating_sub(*had) * viewers;
     }
+    for (had, viewers) in accounted.iter().chain(open) {
+        balance.viewers += viewers;
+        balance.beyond += had.saturating_sub(promised) * viewers;
+    }
+    balance.expected = promised * balance.viewers;
+    balance
 }
 
-impl Tool {
-    fn with(mut self, tally: &Tally) -> Tool {
-        let deliveries = tally.received + tally.priority.received;
-        self.cpu_us_per_delivery =
-            if deliveries == 0 { 0.0 } else { self.cpu_seconds * 1e6 / deliveries as f64 };
-        self.busiest_thread = tally.busiest_thread;
-        self.send_lateness_ms = (&tally.lateness).into();
-        (self.frames, self.bytes, self.reads) = (tally.frames, tally.bytes, tally.reads);
-        if self.busiest_thread > BUSY {
-            let share = self.busiest_thread * 100.0;
-            self.bottleneck
-                .push(format!("a thread of viewers used {share:.0} % of a core: give more --threads"));
-        }
-        let late = tally.lateness.milliseconds_at(99.0);
-        if late > LATE_MS {
-            self.bottleneck.push(format!("1 of 100 messages was sent {late:.0} ms late or more"));
-        }
-        self
-    }
+fn percentiles(latencies: &Latencies) -> Value {
+    json!({
+        "count": latencies.count(),
+        "p50": latencies.milliseconds_at(50.0),
+        "p90": latencies.milliseconds_at(90.0),
+        "p99": latencies.milliseconds_at(99.0),
+        "p999": latencies.milliseconds_at(99.9),
+        "max": latencies.milliseconds_at(100.0),
+    })
 }
 
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report { viewers, offered, chat, priority, tool, first_fault } = self;
-        writeln!(
-            f,
-            "viewers   {} of {} joined ({}), {} slow, failed {:?}, departed {:?}",
-            viewers.joined, viewers.asked, viewers.connect_ms, viewers.slow, viewers.failed, viewers.departed
-        )?;
-        writeln!(
-            f,
-            "offered   {} sent, {} not; shown {}, sampled out {}, refused {:?}, unanswered {}",
-            offered.sent, offered.unsent, offered.shown, offered.sampled, offered.refused, offered.unanswered
-        )?;
-        writeln!(
-            f,
-            "chat      {} of {} delivered ({}), told as lost {}, LOST {}, duplicates {}",
-            chat.received, chat.expected, chat.latency_ms, chat.gap_told, chat.lost, chat.duplicates
-        )?;
-        writeln!(
-            f,
-            "priority  {} delivered ({}), told as lost {}, LOST {}, duplicates {}",
-            priority.received, priority.latency_ms, priority.gap_told, priority.lost, priority.duplicates
-        )?;
-        writeln!(
-            f,
-            "this tool {:.2} CPU s in {:.2} s ({:.2} us a delivery, busiest thread {:.0} %), sends late by {}",
-            tool.cpu_seconds,
-            tool.wall_seconds,
-            tool.cpu_us_per_delivery,
-            tool.busiest_thread * 100.0,
-            tool.send_lateness_ms
-        )?;
-        for reason in &tool.bottleneck {
-            writeln!(f, "THIS TOOL IS THE BOTTLENECK: {reason}")?;
-        }
-        if tool.still_coming {
-            writeln!(f, "messages still came when the run was given up: what is lost may only be late")?;
-        }
-        if let Some(fault) = first_fault {
-            writeln!(f, "the first fault: {fault}")?;
-        }
-        writeln!(f, "(times are the middle, 99 % and the longest)")
+fn times(latencies: &Latencies) -> String {
+    if latencies.count() == 0 {
+        return "–".to_owned();
+    }
+    let [p50, p90, p99, max] = [50.0, 90.0, 99.0, 100.0].map(|percent| latencies.milliseconds_at(percent));
+    format!("p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms, max {max:.1} ms")
+}
+
+fn push_reasons(lines: &mut Vec<String>, what: &str, reasons: &Reasons) {
+    lines.extend(reasons.iter().map(|(reason, number)| format!("{what:<11} {number} × {reason}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn told_losses_balance_and_silent_ones_do_not() {
+        let accounted = Viewers::from([(10, 7), (8, 2), (11, 1)]);
+        let open = Viewers::from([(3, 5)]);
+        let expected = Balance { viewers: 15, expected: 150, lost: 4, beyond: 1 };
+        assert_eq!(balance(10, &accounted, &open), expected);
+    }
+
+    #[test]
+    fn nobody_there_means_nothing_expected() {
+        assert_eq!(balance(10, &Viewers::new(), &Viewers::new()), Balance::default());
     }
 }

@@ -9,14 +9,11 @@ use std::fmt::Write;
 const PADDING: &str = "what a goal well played gg that was close lets go no way he did it again encore \
     first time here greetings from the back row clap clap turn it up legendary so good take my money ";
 
-/// The run of what `danmu-load floor` sends, which cannot know its viewers' run.
-pub(crate) const FLOOR: &str = "floor";
-
 /// Who sent which message when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// The speaker's number.
-    pub(crate) speaker: u32,
+    /// The speaker's number; `None` is the publisher of priority messages, written `p`.
+    pub(crate) speaker: Option<u32>,
     /// How many messages this speaker had sent before.
     pub(crate) sequence: u32,
     /// When, in nanoseconds of the monotonic clock.
@@ -29,16 +26,27 @@ impl Stamp {
         let mut text = String::with_capacity(bytes.max(64));
         text.push_str(run);
         // Writing to a String cannot fail.
-        let _ = write!(text, ".{}.{}.{}", self.speaker, self.sequence, self.sent_ns);
+        let _ = match self.speaker {
+            Some(speaker) => write!(text, ".{speaker}.{}.{}", self.sequence, self.sent_ns),
+            None => write!(text, ".p.{}.{}", self.sequence, self.sent_ns),
+        };
         pad(&mut text, bytes, self.sequence as usize);
         text
+    }
+
+    /// The text of the message with `line` behind the stamp.
+    pub(crate) fn line(&self, run: &str, line: &str) -> String {
+        format!("{} {line}", self.text(run, 0))
     }
 
     /// Reads the stamp of a text; `None` when the text is not of this run.
     pub(crate) fn parse(run: &str, text: &str) -> Option<Stamp> {
         let stamp = text.split_ascii_whitespace().next()?.strip_prefix(run)?.strip_prefix('.')?;
         let mut parts = stamp.split('.');
-        let speaker = parts.next()?.parse().ok()?;
+        let speaker = match parts.next()? {
+            "p" => None,
+            number => Some(number.parse().ok()?),
+        };
         let sequence = parts.next()?.parse().ok()?;
         let sent_ns = parts.next()?.parse().ok()?;
         parts.next().is_none().then_some(Stamp { speaker, sequence, sent_ns })
@@ -61,8 +69,8 @@ mod tests {
     #[test]
     fn a_stamp_survives_its_text() {
         for stamp in [
-            Stamp { speaker: 12, sequence: 3, sent_ns: 987_654_321 },
-            Stamp { speaker: 0, sequence: 0, sent_ns: u64::MAX },
+            Stamp { speaker: Some(12), sequence: 3, sent_ns: 987_654_321 },
+            Stamp { speaker: None, sequence: 0, sent_ns: u64::MAX },
         ] {
             let text = stamp.text("ab12", 90);
             assert_eq!(text.len(), 90, "{text}");

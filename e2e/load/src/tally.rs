@@ -1,8 +1,9 @@
-//! What was counted: by each thread, then merged.
+//! What was counted: by a thread, merged for a process, merged again for all processes.
 
 use std::collections::BTreeMap;
 
 use danmu_wire::{Lane, RefusalCode};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     account::{Account, Sight},
@@ -13,8 +14,12 @@ use crate::{
 /// How often each reason was met.
 pub(crate) type Reasons = BTreeMap<String, u64>;
 
+/// How many viewers ended with which number of messages.
+pub(crate) type Viewers = BTreeMap<u64, u64>;
+
 /// All that was counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Tally {
     /// Viewers that got `joined`.
     pub(crate) joined: u64,
@@ -26,7 +31,17 @@ pub(crate) struct Tally {
     pub(crate) departed_slow: Reasons,
     /// Viewers that were asked by `move` to go elsewhere.
     pub(crate) moves: u64,
-    /// From connect(2) to `joined`.
+    /// Viewers that were told 503 and when to come back, each time.
+    pub(crate) retried: u64,
+    /// Cuts after which a viewer that follows came back or tried to, by reason.
+    pub(crate) cuts: Reasons,
+    /// Later `joined` of viewers that follow, after a move or a cut.
+    pub(crate) rejoined: u64,
+    /// From the move or the cut to the next `joined`.
+    pub(crate) rejoin: Latencies,
+    /// Deliveries that both of a moving viewer's connections made.
+    pub(crate) overlaps: u64,
+    /// From the first connect(2) to `joined`.
     pub(crate) connect: Latencies,
     /// When the first connect(2) was called, on the machine's monotonic clock; 0 is never.
     pub(crate) first_connect_ns: u64,
@@ -58,16 +73,12 @@ pub(crate) struct Tally {
     pub(crate) foreign: u64,
     /// From sending to delivery.
     pub(crate) delivery: Latencies,
-    /// Deliveries due: messages shown times viewers that were there from first to last.
-    pub(crate) expected: u64,
-    /// Deliveries due that neither came nor were told as lost.
-    pub(crate) lost: u64,
-    /// Deliveries to a viewer beyond the messages the server said it showed.
-    pub(crate) surplus: u64,
+    /// Viewers by messages accounted for (received and told as lost).
+    pub(crate) accounted: Viewers,
+    /// The same for viewers that were told of a gap without a number.
+    pub(crate) accounted_open: Viewers,
     /// Chats told as lost, over all viewers.
     pub(crate) told: u64,
-    /// Viewers that were told of a gap without a number; nothing more is lost to them.
-    pub(crate) open_gaps: u64,
     /// Sum of `stats.sampled` as the first viewer saw it.
     pub(crate) stats_sampled: u64,
 
@@ -80,29 +91,45 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     /// Calls of read(2) that gave bytes.
     pub(crate) reads: u64,
+    /// CPU time of the process from the start of the talk to the end.
+    pub(crate) cpu_ns: u64,
+    /// The same on the clock.
+    pub(crate) wall_ns: u64,
     /// CPU share of the busiest thread while messages were sent; 1.0 is one whole core.
     pub(crate) busiest_thread: f64,
+    /// Messages still came when the longest wait was over: what is lost may only be late.
+    pub(crate) still_coming: bool,
     /// The first thing that went wrong, whole.
     pub(crate) first_fault: Option<String>,
-    /// When something was last delivered or answered.
+    /// When something was last delivered or answered. Not for reports.
+    #[serde(skip)]
     pub(crate) last_event_ns: u64,
 }
 
 /// What was counted on the priority lane.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct PriorityTally {
+    /// Messages the admin API took.
+    pub(crate) published: u64,
+    /// Messages it did not take, by reason.
+    pub(crate) unpublished: Reasons,
     /// Deliveries of the run's messages.
     pub(crate) received: u64,
     /// Events whose offset had been seen.
     pub(crate) duplicates: u64,
     /// Offsets passed over, told or not.
     pub(crate) missing_offsets: u64,
-    /// Events up to the lane's highest offset that neither came nor were told as lost.
-    pub(crate) lost: u64,
+    /// Offsets passed over of which the viewer was told nothing.
+    pub(crate) untold_offsets: u64,
     /// Events told as lost.
     pub(crate) told: u64,
     /// From publishing to delivery.
     pub(crate) delivery: Latencies,
+    /// Viewers by messages accounted for.
+    pub(crate) accounted: Viewers,
+    /// The same for viewers that were told of a gap without a number.
+    pub(crate) accounted_open: Viewers,
 }
 
 impl Tally {
@@ -111,6 +138,7 @@ impl Tally {
         for one in seen {
             match *one {
                 Seen::Chat { number, times, sent_ns } => match account.note(number, times) {
+                    Sight::Again if account.followed => self.overlaps += u64::from(times),
                     Sight::Again => self.duplicates += u64::from(times),
                     sight => {
                         self.received += u64::from(times);
@@ -118,13 +146,20 @@ impl Tally {
                         self.delivery.record_ns(now_ns.saturating_sub(sent_ns));
                     }
                 },
+                // Only who was there before asks the history for what fell between two connections.
+                Seen::History { number, times, sent_ns } => {
+                    if account.followed && account.note(number, times) == Sight::First {
+                        self.received += u64::from(times);
+                        self.delivery.record_ns(now_ns.saturating_sub(sent_ns));
+                    }
+                }
                 Seen::Foreign => self.foreign += 1,
                 Seen::Priority { offset, sent_ns } => self.note_priority(account, offset, sent_ns, now_ns),
                 Seen::Stats { sampled } => {
                     self.stats_sampled += if first_viewer { sampled } else { 0 };
                     continue; // Comes also in a room where nothing happens any more.
                 }
-                Seen::Joined { offset } => account.priority.join(offset),
+                Seen::Joined { epoch, offset, recovered } => account.priority.join(epoch, offset, recovered),
                 Seen::Ack { sent_ns, shown } => {
                     *(if shown { &mut self.shown } else { &mut self.sampled }) += 1;
                     if let Some(sent_ns) = sent_ns {
@@ -140,7 +175,7 @@ impl Tally {
                     account.priority.told += dropped.unwrap_or(0);
                     account.priority.open_gap |= dropped.is_none();
                 }
-                Seen::Move => self.moves += 1,
+                Seen::Move { .. } => self.moves += 1,
             }
             self.last_event_ns = now_ns;
         }
@@ -148,6 +183,7 @@ impl Tally {
 
     fn note_priority(&mut self, account: &mut Account, offset: u64, sent_ns: Option<u64>, now_ns: u64) {
         match (account.priority.note(offset, sent_ns.is_some()), sent_ns) {
+            (Sight::Again, _) if account.followed => self.overlaps += 1,
             (Sight::Again, _) => self.priority.duplicates += 1,
             (_, Some(sent_ns)) => {
                 self.priority.received += 1;
@@ -161,31 +197,32 @@ impl Tally {
         count(&mut self.refused, code.code());
     }
 
-    /// Closes the accounts of the viewers that were there from before the talk to the end, against
-    /// the messages the server said it showed and the highest offset that any of them saw.
-    pub(crate) fn close(&mut self, accounts: &[Account]) {
-        let highest = accounts.iter().map(|account| account.priority.offset).max().unwrap_or(0);
-        for account in accounts {
-            let accounted = account.received + account.told;
-            self.expected += self.shown;
-            self.lost += if account.open_gap { 0 } else { self.shown.saturating_sub(accounted) };
-            self.surplus += accounted.saturating_sub(self.shown);
-            self.told += account.told;
-            self.open_gaps += u64::from(account.open_gap);
-            let lane = &account.priority;
-            self.priority.told += lane.told;
-            self.priority.missing_offsets += lane.missing;
-            self.priority.lost += lane.lost(highest);
-        }
+    /// Closes the account of a viewer that was there from before the talk to the end.
+    pub(crate) fn close(&mut self, account: &Account) {
+        let lane = &account.priority;
+        let chats = if account.open_gap { &mut self.accounted_open } else { &mut self.accounted };
+        *chats.entry(account.received + account.told).or_default() += 1;
+        self.told += account.told;
+        let events =
+            if lane.open_gap { &mut self.priority.accounted_open } else { &mut self.priority.accounted };
+        *events.entry(lane.received + lane.told).or_default() += 1;
+        self.priority.told += lane.told;
+        self.priority.missing_offsets += lane.missing;
+        self.priority.untold_offsets += lane.untold();
     }
 
-    /// Adds all that another thread counted.
+    /// Adds all that another thread or process counted.
     pub(crate) fn merge(&mut self, other: &Tally) {
         self.joined += other.joined;
         merge(&mut self.failed, &other.failed);
         merge(&mut self.departed, &other.departed);
         merge(&mut self.departed_slow, &other.departed_slow);
         self.moves += other.moves;
+        self.retried += other.retried;
+        merge(&mut self.cuts, &other.cuts);
+        self.rejoined += other.rejoined;
+        self.rejoin.merge(&other.rejoin);
+        self.overlaps += other.overlaps;
         self.connect.merge(&other.connect);
         let starts = [self.first_connect_ns, other.first_connect_ns];
         self.first_connect_ns = starts.into_iter().filter(|start| *start != 0).min().unwrap_or(0);
@@ -202,21 +239,34 @@ impl Tally {
         self.unjudged += other.unjudged;
         self.foreign += other.foreign;
         self.delivery.merge(&other.delivery);
+        merge(&mut self.accounted, &other.accounted);
+        merge(&mut self.accounted_open, &other.accounted_open);
+        self.told += other.told;
         self.stats_sampled += other.stats_sampled;
         self.priority.merge(&other.priority);
         self.frames += other.frames;
         self.bytes += other.bytes;
         self.reads += other.reads;
+        self.cpu_ns += other.cpu_ns;
+        self.wall_ns = self.wall_ns.max(other.wall_ns);
         self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+        self.still_coming |= other.still_coming;
         self.first_fault = self.first_fault.take().or_else(|| other.first_fault.clone());
     }
 }
 
 impl PriorityTally {
     fn merge(&mut self, other: &PriorityTally) {
+        self.published += other.published;
+        merge(&mut self.unpublished, &other.unpublished);
         self.received += other.received;
         self.duplicates += other.duplicates;
+        self.missing_offsets += other.missing_offsets;
+        self.untold_offsets += other.untold_offsets;
+        self.told += other.told;
         self.delivery.merge(&other.delivery);
+        merge(&mut self.accounted, &other.accounted);
+        merge(&mut self.accounted_open, &other.accounted_open);
     }
 }
 
@@ -230,9 +280,9 @@ pub(crate) fn count(reasons: &mut Reasons, reason: &str) {
     }
 }
 
-fn merge(into: &mut Reasons, from: &Reasons) {
-    for (reason, times) in from {
-        *into.entry(reason.clone()).or_default() += times;
+fn merge<K: Ord + Clone>(into: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+    for (key, times) in from {
+        *into.entry(key.clone()).or_default() += times;
     }
 }
 
@@ -259,9 +309,12 @@ mod tests {
         tally.note(&mut told, &[CHAT, gap(Some(2))], 5, false);
         tally.note(&mut silent, &[CHAT], 5, false);
         tally.note(&mut open, &[gap(None)], 5, false);
-        tally.shown = 3;
-        tally.close(&[told, silent, open]);
-        assert_eq!((tally.expected, tally.lost, tally.told, tally.open_gaps), (9, 2, 2, 1));
+        for account in [&told, &silent, &open] {
+            tally.close(account);
+        }
+        assert_eq!(tally.accounted, Viewers::from([(1, 1), (3, 1)]));
+        assert_eq!(tally.accounted_open, Viewers::from([(0, 1)]));
+        assert_eq!(tally.told, 2);
     }
 
     #[test]
@@ -275,25 +328,18 @@ mod tests {
     }
 
     #[test]
-    fn merging_two_threads_loses_nothing() {
+    fn merging_two_processes_loses_nothing() {
         let (mut tally, mut account) = (Tally::default(), Account::default());
         let seen = [CHAT, Seen::Priority { offset: 1, sent_ns: Some(5) }, Seen::Refused(RefusalCode::Busy)];
         tally.note(&mut account, &seen, 5, true);
+        tally.close(&account);
         tally.joined = 1;
         count(&mut tally.failed, "HTTP 503");
-        let mut twice = tally.clone();
+        let text = serde_json::to_string(&tally).unwrap();
+        let mut twice: Tally = serde_json::from_str(&text).unwrap();
         twice.merge(&tally);
         assert_eq!((twice.joined, twice.received, twice.delivery.count()), (2, 2, 2));
-        assert_eq!((twice.failed["HTTP 503"], twice.refused["busy"], twice.priority.received), (2, 2, 2));
-    }
-
-    #[test]
-    fn a_viewer_whose_priority_lane_ends_early_has_lost_the_rest() {
-        let (mut tally, mut whole, mut short) = (Tally::default(), Account::default(), Account::default());
-        let event = |offset| Seen::Priority { offset, sent_ns: None };
-        tally.note(&mut whole, &[event(1), event(2)], 5, false);
-        tally.note(&mut short, &[event(1)], 5, false);
-        tally.close(&[whole, short]);
-        assert_eq!(tally.priority.lost, 1);
+        assert_eq!((twice.failed["HTTP 503"], twice.refused["busy"]), (2, 2));
+        assert_eq!((twice.accounted[&1], twice.priority.accounted[&1]), (2, 2));
     }
 }

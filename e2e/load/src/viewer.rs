@@ -34,6 +34,10 @@ pub(crate) enum State {
     Joined,
     /// In the room, but reads no more.
     Deaf,
+    /// We said goodbye; what comes now is thrown away.
+    Leaving,
+    /// We said goodbye because the viewer is elsewhere already; what comes now still counts.
+    Parting,
 }
 
 /// Why a connection ended.
@@ -63,6 +67,11 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
+    /// Whether a viewer may come back after it; 4500 and above say no.
+    pub(crate) const fn may_return(&self) -> bool {
+        !matches!(self, Ended::Closed(4500..) | Ended::Frame(_) | Ended::Payload(_))
+    }
+
     /// The whole story, for the one fault that is shown whole.
     pub(crate) fn detail(&self) -> String {
         match self {
@@ -79,9 +88,16 @@ pub(crate) struct Viewer {
     /// The run's number of this viewer.
     pub(crate) id: u64,
     pub(crate) state: State,
-    pub(crate) account: Account,
-    /// When connect(2) was called.
+    /// What the poll calls it.
+    pub(crate) token: usize,
+    /// When the viewer's first connect(2) was called; of one that comes back, when it was moved or cut.
     pub(crate) since_ns: u64,
+    /// When this connection's connect(2) was called.
+    pub(crate) opened_ns: u64,
+    /// It had joined before, on another connection.
+    pub(crate) again: bool,
+    /// Asked to go elsewhere; the URL by its place in [`PayloadReader::name`].
+    pub(crate) moved: Option<Option<u32>>,
     stream: TcpStream,
     /// A viewer that stops reading once it has joined.
     slow: bool,
@@ -106,13 +122,16 @@ pub(crate) struct Desk {
 }
 
 impl Viewer {
-    /// A viewer whose connect(2) has been called at `since_ns`.
+    /// A viewer whose connect(2) has been called.
     pub(crate) fn new(id: u64, stream: TcpStream, state: State, slow: bool, since_ns: u64) -> Viewer {
         Viewer {
             id,
             state,
-            account: Account::default(),
+            token: 0,
             since_ns,
+            opened_ns: since_ns,
+            again: false,
+            moved: None,
             stream,
             slow,
             place: 0,
@@ -129,6 +148,11 @@ impl Viewer {
     /// Whether it can speak and be spoken to.
     pub(crate) const fn is_joined(&self) -> bool {
         matches!(self.state, State::Joined | State::Deaf)
+    }
+
+    /// Whether `joined` is still to come.
+    pub(crate) const fn is_arriving(&self) -> bool {
+        matches!(self.state, State::Connecting { .. } | State::Upgrading { .. } | State::Joining)
     }
 
     /// The poll said that the socket can be written to.
@@ -192,14 +216,14 @@ impl Viewer {
     ///
     /// # Errors
     /// [`Ended`] when the connection is over.
-    pub(crate) fn readable(&mut self, desk: &mut Desk) -> Result<(), Ended> {
+    pub(crate) fn readable(&mut self, desk: &mut Desk, account: &mut Account) -> Result<(), Ended> {
         let mut buffer = std::mem::take(&mut desk.buffer);
-        let result = self.read_all(&mut buffer, desk);
+        let result = self.read_all(&mut buffer, desk, account);
         desk.buffer = buffer;
         result
     }
 
-    fn read_all(&mut self, buffer: &mut [u8], desk: &mut Desk) -> Result<(), Ended> {
+    fn read_all(&mut self, buffer: &mut [u8], desk: &mut Desk, account: &mut Account) -> Result<(), Ended> {
         while !matches!(self.state, State::Connecting { .. } | State::Deaf) {
             match self.stream.read(buffer) {
                 Ok(0) => return Err(Ended::Cut),
@@ -207,7 +231,7 @@ impl Viewer {
                     let bytes = buffer.get_mut(..length).unwrap_or_default();
                     desk.tally.bytes += length as u64;
                     desk.tally.reads += 1;
-                    self.take(bytes, desk)?;
+                    self.take(bytes, desk, account)?;
                     // A short read has emptied the socket: no second call to be told so.
                     if length < buffer.len() {
                         return Ok(());
@@ -222,15 +246,15 @@ impl Viewer {
     }
 
     /// Takes bytes as they came.
-    fn take(&mut self, bytes: &[u8], desk: &mut Desk) -> Result<(), Ended> {
+    fn take(&mut self, bytes: &[u8], desk: &mut Desk, account: &mut Account) -> Result<(), Ended> {
         if self.partial.is_empty() {
-            let used = self.take_whole(bytes, desk)?;
+            let used = self.take_whole(bytes, desk, account)?;
             self.partial.extend_from_slice(bytes.get(used..).unwrap_or(&[]));
             return Ok(());
         }
         let mut joined_up = std::mem::take(&mut self.partial);
         joined_up.extend_from_slice(bytes);
-        let used = self.take_whole(&joined_up, desk)?;
+        let used = self.take_whole(&joined_up, desk, account)?;
         if used < joined_up.len() {
             joined_up.drain(..used);
             self.partial = joined_up;
@@ -239,7 +263,7 @@ impl Viewer {
     }
 
     /// Handles all that is whole; answers how many bytes that was.
-    fn take_whole(&mut self, bytes: &[u8], desk: &mut Desk) -> Result<usize, Ended> {
+    fn take_whole(&mut self, bytes: &[u8], desk: &mut Desk, account: &mut Account) -> Result<usize, Ended> {
         let mut used = 0;
         if let State::Upgrading { key } = &self.state {
             match check_answer(bytes, key)? {
@@ -260,7 +284,7 @@ impl Viewer {
             let Some(payload) = rest.get(start..start + length as usize) else { break };
             used += start + payload.len();
             desk.tally.frames += 1;
-            self.frame(&header, payload, desk, now_ns)?;
+            self.frame(&header, payload, desk, account, now_ns)?;
         }
         Ok(used)
     }
@@ -270,6 +294,7 @@ impl Viewer {
         header: &FrameHeader,
         payload: &[u8],
         desk: &mut Desk,
+        account: &mut Account,
         now_ns: u64,
     ) -> Result<(), Ended> {
         if header.mask.is_some() || header.rsv1 || header.rsv2 || header.rsv3 {
@@ -278,7 +303,7 @@ impl Viewer {
         match header.opcode {
             _ if !header.is_final => Err(Ended::Frame("our server never fragments")),
             OpCode::Data(kind @ (Data::Text | Data::Binary)) => {
-                self.events(kind == Data::Binary, payload, desk, now_ns)
+                self.events(kind == Data::Binary, payload, desk, account, now_ns)
             }
             OpCode::Control(Control::Ping) => {
                 let pong = OpCode::Control(Control::Pong);
@@ -293,18 +318,37 @@ impl Viewer {
         }
     }
 
-    fn events(&mut self, binary: bool, payload: &[u8], desk: &mut Desk, now_ns: u64) -> Result<(), Ended> {
+    fn events(
+        &mut self,
+        binary: bool,
+        payload: &[u8],
+        desk: &mut Desk,
+        account: &mut Account,
+        now_ns: u64,
+    ) -> Result<(), Ended> {
+        if matches!(self.state, State::Leaving) {
+            return Ok(());
+        }
         let seen = desk.payloads.read(binary, payload, &mut self.place)?;
         if matches!(self.state, State::Joining) {
             if !matches!(seen.first(), Some(Seen::Joined { .. })) {
                 return Err(Ended::Frame("the first event is `joined`"));
             }
             self.state = if self.slow { State::Deaf } else { State::Joined };
-            desk.tally.joined += 1;
-            desk.tally.connect.record_ns(now_ns.saturating_sub(self.since_ns));
-            desk.tally.last_joined_ns = now_ns;
+            let took_ns = now_ns.saturating_sub(self.since_ns);
+            if self.again {
+                desk.tally.rejoined += 1;
+                desk.tally.rejoin.record_ns(took_ns);
+            } else {
+                desk.tally.joined += 1;
+                desk.tally.connect.record_ns(took_ns);
+                desk.tally.last_joined_ns = now_ns;
+            }
         }
-        desk.tally.note(&mut self.account, seen, now_ns, self.id == 0);
+        if let Some(Seen::Move { url }) = seen.iter().find(|one| matches!(one, Seen::Move { .. })) {
+            self.moved = Some(*url);
+        }
+        desk.tally.note(account, seen, now_ns, self.id == 0);
         Ok(())
     }
 }

@@ -42,11 +42,12 @@ fn bytes_in_any_cut_give_the_same_account() {
     }
     for cut in 1..bytes.len() {
         let (mut viewer, _peer, mut desk) = pair(State::Joining);
+        let mut account = Account::default();
         for piece in bytes.chunks(cut) {
-            viewer.take(piece, &mut desk).unwrap();
+            viewer.take(piece, &mut desk, &mut account).unwrap();
         }
         assert!(viewer.is_joined() && viewer.partial.is_empty());
-        assert_eq!((desk.tally.frames, desk.tally.received, viewer.account.priority.missing), (7, 3, 0));
+        assert_eq!((desk.tally.frames, desk.tally.received, account.priority.missing), (7, 3, 0));
     }
 }
 
@@ -54,10 +55,11 @@ fn bytes_in_any_cut_give_the_same_account() {
 fn the_upgrade_and_joined_may_come_in_one_read() {
     let (mut viewer, _peer, mut desk) = pair(State::Upgrading { key: KEY.into() });
     let target = handshake::Target::parse("ws://127.0.0.1:1/rooms/a/ws").unwrap();
-    let mut bytes = handshake::answer(&target.request(KEY, frame::Format::Json, None)).unwrap().unwrap();
+    let mut bytes =
+        handshake::answer(&target.request(KEY, frame::Format::Json, None, None)).unwrap().unwrap();
     bytes.extend(text(JOINED));
-    viewer.take(&bytes[..20], &mut desk).unwrap();
-    viewer.take(&bytes[20..], &mut desk).unwrap();
+    viewer.take(&bytes[..20], &mut desk, &mut Account::default()).unwrap();
+    viewer.take(&bytes[20..], &mut desk, &mut Account::default()).unwrap();
     assert!(viewer.is_joined());
     assert_eq!(desk.tally.connect.count(), 1);
 }
@@ -65,14 +67,18 @@ fn the_upgrade_and_joined_may_come_in_one_read() {
 #[test]
 fn a_first_event_other_than_joined_is_a_fault() {
     let (mut viewer, _peer, mut desk) = pair(State::Joining);
-    let result = viewer.take(&text(br#"[{"ev":"stats","viewers":1,"sampled":0}]"#), &mut desk);
+    let result = viewer.take(
+        &text(br#"[{"ev":"stats","viewers":1,"sampled":0}]"#),
+        &mut desk,
+        &mut Account::default(),
+    );
     assert!(matches!(result, Err(Ended::Frame(_))), "{result:?}");
 }
 
 #[test]
 fn a_close_is_known_by_its_code() {
     let (mut viewer, _peer, mut desk) = pair(State::Joining);
-    let result = viewer.take(&frame::close(CloseCode::TooBusy), &mut desk);
+    let result = viewer.take(&frame::close(CloseCode::TooBusy), &mut desk, &mut Account::default());
     assert!(matches!(result, Err(Ended::Closed(4013))), "{result:?}");
 }
 
@@ -80,19 +86,25 @@ fn a_close_is_known_by_its_code() {
 fn broken_frames_end_the_connection_with_a_reason() {
     for bytes in [&[0xc1, 0x00][..], &[0x81, 0x80, 0, 0, 0, 0], &[0x01, 0x00], &[0x80, 0x00], &[0x83, 0x00]] {
         let (mut viewer, _peer, mut desk) = pair(State::Joined);
-        assert!(matches!(viewer.take(bytes, &mut desk), Err(Ended::Frame(_))), "{bytes:?}");
+        assert!(
+            matches!(viewer.take(bytes, &mut desk, &mut Account::default()), Err(Ended::Frame(_))),
+            "{bytes:?}"
+        );
     }
     let (mut viewer, _peer, mut desk) = pair(State::Joined);
     let endless = [0x81, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
-    assert!(viewer.take(&endless, &mut desk).is_err());
+    assert!(viewer.take(&endless, &mut desk, &mut Account::default()).is_err());
     let (mut viewer, _peer, mut desk) = pair(State::Joined);
-    assert!(matches!(viewer.take(&text(b"nonsense"), &mut desk), Err(Ended::Payload(_))));
+    assert!(matches!(
+        viewer.take(&text(b"nonsense"), &mut desk, &mut Account::default()),
+        Err(Ended::Payload(_))
+    ));
 }
 
 #[test]
 fn a_ping_is_answered_with_its_payload_masked() {
     let (mut viewer, mut peer, mut desk) = pair(State::Joined);
-    viewer.take(&[0x89, 2, b'h', b'i'], &mut desk).unwrap();
+    viewer.take(&[0x89, 2, b'h', b'i'], &mut desk, &mut Account::default()).unwrap();
     let mut answer = [0; 8];
     peer.read_exact(&mut answer).unwrap();
     assert_eq!(answer[..2], [0x8a, 0x82]);
@@ -134,7 +146,10 @@ fn a_server_that_goes_away_is_noticed() {
     peer.write_all(&text(b"[]")).unwrap();
     drop(peer);
     // The end is there as soon as the drop returned; the frame before it is still read.
-    let results = [viewer.readable(&mut desk), viewer.readable(&mut desk)];
+    let results = [
+        viewer.readable(&mut desk, &mut Account::default()),
+        viewer.readable(&mut desk, &mut Account::default()),
+    ];
     assert!(results.iter().any(|result| matches!(result, Err(Ended::Cut))), "{results:?}");
     assert_eq!(desk.tally.frames, 1);
 }

@@ -24,13 +24,14 @@ pub struct Settings {
 pub struct Refused {
     /// What is full, for people.
     pub why: &'static str,
-    /// When to come back: whole seconds, 1 to 5 at random so that the refused do not return as one wave.
+    /// When to come back: whole seconds, 1 to 4 at random so that the refused do not return as one wave.
+    /// A full pod (15,000) that was cut is a second's 3,000 at once and four such waves: in within 6 s.
     pub retry_after: Duration,
 }
 
 impl Refused {
     fn new(why: &'static str) -> Refused {
-        Refused { why, retry_after: Duration::from_secs(rand::random_range(1..=5)) }
+        Refused { why, retry_after: Duration::from_secs(rand::random_range(1..=4)) }
     }
 }
 
@@ -278,7 +279,7 @@ mod tests {
         let admission = admission(0, 0, 0);
         for _ in 0..100 {
             let refused = admission.connection(None).unwrap_err();
-            assert!((1..=5).contains(&refused.retry_after.as_secs()), "{refused}");
+            assert!((1..=4).contains(&refused.retry_after.as_secs()), "{refused}");
         }
         assert!(admission.upgrade(Instant::now()).is_err());
     }

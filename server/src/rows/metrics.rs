@@ -14,6 +14,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::Recorder;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ClosedLabels {
     code: u16,
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub latency: Histogram,
     /// Frames from viewers.
     pub received: Counter,
+    /// Writes down every flush, for the benchmark.
+    pub recorder: Option<Recorder>,
     pub(super) dropped: Family<DroppedLabels, Counter>,
     pub(super) closed: Family<ClosedLabels, Counter>,
 }
@@ -59,6 +63,7 @@ impl Default for Metrics {
             // 1 ms to 8 s.
             latency: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             received: Counter::default(),
+            recorder: None,
             dropped: Family::default(),
             closed: Family::default(),
         }

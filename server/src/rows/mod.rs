@@ -15,6 +15,7 @@ mod connection;
 mod flush;
 mod inbox;
 mod metrics;
+mod record;
 mod wheel;
 mod worker;
 
@@ -25,6 +26,7 @@ use danmu_wire::{CloseCode, frame::Format};
 pub use flush::{Flush, Flushed, Frames};
 pub use inbox::{Arrival, FanOut, Inboxes};
 pub use metrics::Metrics;
+pub use record::Recorder;
 
 /// A room as the rows know it; never reused while the process lives.
 pub type RoomKey = u64;

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use danmu_wire::{CloseCode, frame};
+use danmu_wire::{
+    CloseCode,
+    frame::{self, Format},
+};
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use slab::Slab;
 
@@ -39,6 +42,10 @@ struct Job {
     flush: Arc<Flush>,
     /// Rows before this one are written.
     row: usize,
+    /// When the first row was begun; known only where flushes are recorded.
+    started: Option<Instant>,
+    /// Viewers written so far, by format.
+    written: [u32; Format::ALL.len()],
 }
 
 /// A drain in progress.
@@ -151,7 +158,9 @@ impl<H: Handler> Worker<H> {
     fn obey(&mut self, command: Command<H::Viewer, H::Order>) {
         match command {
             Command::Adopt(arrival) => self.adopt(*arrival),
-            Command::FanOut(flush) => self.jobs.push_back(Job { flush, row: 0 }),
+            Command::FanOut(flush) => {
+                self.jobs.push_back(Job { flush, row: 0, started: None, written: Default::default() });
+            }
             Command::Visit { room, order } => self.visit(room, &order),
             Command::VisitOne { connection, order } => {
                 self.call(connection, |handler, viewer, io| handler.visit(viewer, &order, io));

@@ -6,10 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use danmu_wire::CloseCode;
+use danmu_wire::{CloseCode, frame::Format};
 
 use super::{Handler, Job, ROW_CAPACITY, Worker};
-use crate::rows::{Flush, Frames, audience::Slot, backlog::Backlog};
+use crate::rows::{Flush, Frames, audience::Slot, backlog::Backlog, record::Record};
 
 /// What became of one write to one viewer.
 enum Trouble {
@@ -28,9 +28,12 @@ impl<H: Handler> Worker<H> {
         // The job stays in the queue while its row is written: a viewer found dead in it leaves its row,
         // and rows must not be repacked in the middle of a flush, or the moved viewers would miss it.
         while budget > 0
-            && let Some(job) = self.jobs.front().cloned()
+            && let Some(mut job) = self.jobs.front().cloned()
         {
-            let written = self.write_row(&job);
+            if job.row == 0 && self.metrics.recorder.is_some() {
+                job.started = Some(Instant::now());
+            }
+            let written = self.write_row(&mut job);
             self.jobs.pop_front();
             if let Some(sent) = written {
                 budget = budget.saturating_sub(sent.max(1));
@@ -42,7 +45,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Writes the job's next row; `None` when there is none.
-    fn write_row(&mut self, job: &Job) -> Option<usize> {
+    fn write_row(&mut self, job: &mut Job) -> Option<usize> {
         let flush = &job.flush;
         let row = self.audiences.get_mut(&flush.room)?.rows.get_mut(job.row)?;
         if row.flushed >= flush.sequence {
@@ -77,6 +80,9 @@ impl<H: Handler> Worker<H> {
             }
         }
         let sent = row.slots.len();
+        if let Some(written) = job.written.get_mut(row.format as usize) {
+            *written += writes as u32;
+        }
         self.metrics.writes.inc_by(writes);
         self.metrics.bytes.inc_by(writes * bytes.len() as u64);
         for (index, trouble) in troubled {
@@ -110,6 +116,17 @@ impl<H: Handler> Worker<H> {
             .latency
             .observe(Instant::now().saturating_duration_since(job.flush.accepted).as_secs_f64());
         self.pack_rows(job.flush.room);
+        if let (Some(recorder), Some(started)) = (&self.metrics.recorder, job.started) {
+            let bytes = |format: Format| {
+                let frames = job.flush.frames.get(format as usize).and_then(Option::as_ref);
+                frames.map_or(0, |frames| frames.bytes.len())
+            };
+            let written = Format::ALL.map(|format| {
+                let viewers = job.written.get(format as usize).copied().unwrap_or(0);
+                (if viewers > 0 { bytes(format) } else { 0 }, viewers)
+            });
+            recorder.record(Record { started, worker: self.number, written });
+        }
         job.flush.written();
     }
 

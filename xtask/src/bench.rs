@@ -1,0 +1,117 @@
+//! `cargo xtask bench`: what the server costs beside the floor, in one run on one machine.
+//!
+//! ```text
+//! bench            builds, goes into a network namespace of its own, prints the table
+//! scenarios        what is done and what it should come to
+//! measure          a server, a load, a floor: their CPU, memory and counters
+//! statistics       medians and their intervals
+//! table            rows for people and machines
+//! ```
+
+mod machine;
+mod measure;
+mod scenarios;
+mod statistics;
+mod table;
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use clap::Args;
+
+use crate::commands::{cargo, step};
+use scenarios::Scenario;
+
+/// What `cargo xtask bench` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Arguments {
+    /// Pairs of server and floor a ratio is made of.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pairs: u32,
+    /// Only this scenario; repeat it for more.
+    #[arg(long, value_enum)]
+    only: Vec<Scenario>,
+    /// Write the figures to this file as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// A tenth of the viewers and short talks: tells whether the benchmark works, and nothing else.
+    #[arg(long, hide = true)]
+    quick: bool,
+    /// Set once inside of the namespace.
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
+    if arguments.inside {
+        return inside(arguments);
+    }
+    step("build", cargo(&["build", "--release", "--package", "danmu-server", "--package", "danmu-load"]))?;
+    let unshare = unshare()?;
+    let myself = std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
+    let status = Command::new("unshare")
+        .args(unshare)
+        .args(["sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"])
+        .arg(myself)
+        .args(std::env::args_os().skip(1))
+        .arg("--inside")
+        .env("DANMU_LOG", "error")
+        .status()
+        .map_err(|error| format!("unshare cannot be run: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the benchmark ended with {status}")) }
+}
+
+/// The arguments with which unshare gives us a network namespace: as root, or as root of a user
+/// namespace.
+fn unshare() -> Result<&'static [&'static str], String> {
+    let ways: [&[&str]; 2] = [&["--net"], &["--map-root-user", "--net"]];
+    let works = |way: &&&[&str]| {
+        Command::new("unshare")
+            .args(**way)
+            .args(["ip", "link", "set", "lo", "up"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    ways.iter().find(works).copied().ok_or_else(|| {
+        "the benchmark needs a network namespace of its own: run it as root, with unshare and ip installed"
+            .to_owned()
+    })
+}
+
+fn inside(arguments: &Arguments) -> Result<(), String> {
+    let started = Instant::now();
+    let machine = machine::facts();
+    let names: Vec<Scenario> =
+        if arguments.only.is_empty() { Scenario::ALL.to_vec() } else { arguments.only.clone() };
+    let mut rows = Vec::new();
+    for scenario in names {
+        println!("==> {scenario:?}: {}", scenario.about());
+        let scale = scenarios::Scale { pairs: arguments.pairs as usize, quick: arguments.quick };
+        match scenario.run(&scale) {
+            Ok(measured) => rows.extend(measured),
+            // What one scenario cannot do must not cost the figures of the others.
+            Err(fault) => rows.push(table::Row::failed(scenario.name(), &fault)),
+        }
+    }
+    println!();
+    println!("{machine}");
+    if arguments.quick {
+        println!("QUICK: these figures say only that the benchmark works");
+    }
+    println!("{}", table::text(&rows));
+    println!("{}", statistics::explanation(arguments.pairs as usize));
+    println!("the whole took {:.0} s", started.elapsed().as_secs_f64());
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, table::json(&machine, arguments.pairs, &rows))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    if rows.iter().any(table::Row::is_broken) {
+        return Err("a scenario could not be measured, or lost something: see the table".to_owned());
+    }
+    Ok(())
+}

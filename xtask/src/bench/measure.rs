@@ -1,0 +1,320 @@
+//! One run: a server or a floor under one load, and what it used between the moment when all viewers
+//! have joined and the moment when all is delivered.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::machine;
+use crate::server::{Server, binary};
+
+/// How long the admin port may take for one answer.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A room server with one room, its manifest in a folder of its own.
+pub(super) struct Subject {
+    server: Server,
+    folder: tempfile::TempDir,
+}
+
+/// What a process had used at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    pub(super) cpu_seconds: f64,
+    pub(super) resident_bytes: u64,
+    pub(super) writes: f64,
+    pub(super) sent_bytes: f64,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Used during the talk; `resident_bytes` is what it had at the end of it.
+    pub(super) used: Reading,
+    pub(super) steady: Steady,
+    /// What the load says.
+    pub(super) report: Value,
+    /// From the start of the load to the last `joined`.
+    pub(super) joining: Duration,
+    /// Of the server's record of flushes: those of the talk, beginning at 0.
+    schedule: String,
+}
+
+/// Of a run, all but the first second: until then a server does not know what is coming.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steady {
+    pub(super) used: Reading,
+    /// Messages delivered.
+    pub(super) received: f64,
+}
+
+impl Subject {
+    /// Starts the server with the room `bench`, whose `spec` follows `fleet:` in the manifest.
+    pub(super) fn start(spec: &str) -> Result<Subject, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("no folder for the manifests: {error}"))?;
+        let rooms = folder.path().join("rooms");
+        let manifest = format!(
+            "apiVersion: danmu.live/v1alpha1\nkind: DanmuRoom\nmetadata: {{name: bench}}\nspec:\n  fleet: default\n{spec}"
+        );
+        fs::create_dir(&rooms)
+            .and_then(|()| fs::write(rooms.join("bench.yaml"), manifest))
+            .map_err(|error| format!("{}: {error}", rooms.display()))?;
+        let record = folder.path().join("flushes").to_string_lossy().into_owned();
+        let workers = machine::cores().to_string();
+        let arguments = ["--workers", &workers, "--record-flushes", &record, "--public", "0.0.0.0:0"];
+        Ok(Subject { server: Server::start("release", &rooms, &arguments)?, folder })
+    }
+
+    /// Where viewers connect.
+    pub(super) fn url(&self) -> String {
+        let port = self.server.public.rsplit(':').next().unwrap_or_default();
+        format!("ws://127.0.0.1:{port}/rooms/bench/ws")
+    }
+
+    /// Where priority messages are published.
+    pub(super) fn admin(&self) -> &str {
+        &self.server.admin
+    }
+
+    /// What the server has used so far.
+    pub(super) fn read(&self) -> Result<Reading, String> {
+        let metrics = get(&self.server.admin, "/metrics")?;
+        let counter = |name: &str| {
+            metrics
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok())
+                .ok_or_else(|| format!("the server's metrics have no {name}"))
+        };
+        Ok(Reading {
+            cpu_seconds: machine::cpu_seconds(self.server.id())?,
+            resident_bytes: machine::resident_bytes(self.server.id())?,
+            writes: counter("danmu_writes_total")?,
+            sent_bytes: counter("danmu_sent_bytes_total")?,
+        })
+    }
+
+    /// Runs viewers against it.
+    pub(super) fn run(&self, options: &[&str]) -> Result<Measured, String> {
+        let mut load = Load::start(&self.url(), options)?;
+        let joining = load.wait_for("joined")?;
+        let (before, recorded) = (self.read()?, self.recorded().len());
+        let warm_received = load.line("warm")?;
+        let warm = self.read()?;
+        let received = load.line("quiet")? - warm_received;
+        let after = self.read()?;
+        let schedule = schedule(self.recorded().get(recorded..).unwrap_or_default());
+        let steady = Steady { used: after.since(&warm), received };
+        Ok(Measured { used: after.since(&before), steady, report: load.report()?, joining, schedule })
+    }
+
+    fn recorded(&self) -> String {
+        fs::read_to_string(self.folder.path().join("flushes")).unwrap_or_default()
+    }
+}
+
+impl Reading {
+    fn since(&self, before: &Reading) -> Reading {
+        Reading {
+            cpu_seconds: self.cpu_seconds - before.cpu_seconds,
+            resident_bytes: self.resident_bytes,
+            writes: self.writes - before.writes,
+            sent_bytes: self.sent_bytes - before.sent_bytes,
+        }
+    }
+}
+
+/// The lines of a record, their times beginning at 0.
+fn schedule(recorded: &str) -> String {
+    let lines: Vec<(u64, &str)> = recorded
+        .lines()
+        .filter_map(|line| line.split_once(' ').and_then(|(at, rest)| Some((at.parse().ok()?, rest))))
+        .collect();
+    let first = lines.iter().map(|(at, _)| *at).min().unwrap_or(0);
+    lines.iter().map(|(at, rest)| format!("{} {rest}\n", at - first)).collect()
+}
+
+impl Measured {
+    /// A number of the load's report, by its path.
+    pub(super) fn number(&self, path: &str) -> f64 {
+        self.report.pointer(path).and_then(Value::as_f64).unwrap_or(0.0)
+    }
+
+    /// What the load found wrong.
+    pub(super) fn problems(&self) -> Vec<String> {
+        texts(&self.report["problems"])
+    }
+
+    /// Why the figures tell of the load rather than of the server.
+    pub(super) fn bottleneck(&self) -> Vec<String> {
+        texts(&self.report["own"]["bottleneck"])
+    }
+
+    /// Seconds from the first recorded flush to the last.
+    fn schedule_seconds(&self) -> f64 {
+        let times = self.schedule.lines().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
+        times.max().unwrap_or(0) as f64 / 1e6
+    }
+
+    /// Replays the same flushes with a bare send(2) loop.
+    pub(super) fn replay(&self, viewers: u64) -> Result<Floor, String> {
+        let file =
+            tempfile::NamedTempFile::new().map_err(|error| format!("no file for the schedule: {error}"))?;
+        fs::write(file.path(), &self.schedule).map_err(|error| format!("the schedule: {error}"))?;
+        let path = file.path().to_string_lossy().into_owned();
+        floor(viewers, &["--schedule", &path], self.schedule_seconds() + 1.0)
+    }
+}
+
+/// What a floor cost.
+#[derive(Debug)]
+pub(super) struct Floor {
+    pub(super) cpu_seconds: f64,
+    pub(super) sends: f64,
+    pub(super) deliveries: f64,
+    /// What the load says.
+    pub(super) report: Value,
+    /// What the load found wrong.
+    pub(super) problems: Vec<String>,
+}
+
+/// A bare send(2) loop before so many viewers who listen for so long.
+pub(super) fn floor(viewers: u64, plan: &[&str], seconds: f64) -> Result<Floor, String> {
+    let count = viewers.to_string();
+    let threads = machine::cores().to_string();
+    let mut command = Command::new(binary("release", "danmu-load"));
+    command.args(["floor", "--viewers", &count, "--threads", &threads]).args(plan);
+    let mut floor = Program::start(command)?;
+    let listening = floor.line("listening")?;
+    let url = format!("ws://{}/rooms/floor/ws", listening.as_str().unwrap_or_default());
+    let duration = format!("{:.1}", seconds + 1.0);
+    let options =
+        ["--run-id", "floor", "--viewers", &count, "--duration", &duration, "--connect-rate", "2500"];
+    let mut load = Load::start(&url, &options)?;
+    floor.line("joined")?;
+    let before = machine::cpu_seconds(floor.child.id())?;
+    let cost = floor.line("")?;
+    let cpu_seconds = machine::cpu_seconds(floor.child.id())? - before;
+    for phase in ["joined", "warm", "quiet"] {
+        load.line(phase)?;
+    }
+    let report = load.report()?;
+    let number = |name: &str| cost[name].as_f64().unwrap_or(0.0);
+    let mut problems = texts(&report["problems"]);
+    let received = report["deliveries"]["received"].as_f64().unwrap_or(0.0);
+    if received != number("deliveries") {
+        problems.push(format!("the floor sent {} and {received} arrived", number("deliveries")));
+    }
+    for name in ["eagains", "gone"] {
+        if number(name) > 0.0 {
+            problems.push(format!("{} sends of the floor: {name}", number(name)));
+        }
+    }
+    Ok(Floor { cpu_seconds, sends: number("sends"), deliveries: received, report, problems })
+}
+
+/// Viewers.
+pub(super) struct Load {
+    program: Program,
+    started: Instant,
+}
+
+impl Load {
+    /// Starts `danmu-load run`.
+    pub(super) fn start(url: &str, options: &[&str]) -> Result<Load, String> {
+        let mut command = Command::new(binary("release", "danmu-load"));
+        command.args(["run", "--json", "--phases", "--url", url]).args(options);
+        Ok(Load { program: Program::start(command)?, started: Instant::now() })
+    }
+
+    /// Waits for a phase; answers how long it took since the start.
+    pub(super) fn wait_for(&mut self, phase: &str) -> Result<Duration, String> {
+        self.program.line(phase)?;
+        Ok(self.started.elapsed())
+    }
+
+    /// Waits for a phase; answers its number.
+    fn line(&mut self, phase: &str) -> Result<f64, String> {
+        Ok(self.program.line(phase)?.as_f64().unwrap_or(0.0))
+    }
+
+    /// The end.
+    fn report(mut self) -> Result<Value, String> {
+        self.program.line("")
+    }
+}
+
+/// A child that writes lines of JSON; killed when dropped.
+struct Program {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn start(mut command: Command) -> Result<Program, String> {
+        let fault = |error: &dyn std::fmt::Display| format!("danmu-load: {error}");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| fault(&error))?;
+        let output = child.stdout.take().ok_or_else(|| fault(&"no output"))?;
+        Ok(Program { child, output: BufReader::new(output) })
+    }
+
+    /// The next line, which must have the field; answers the field, or the whole line for no name.
+    fn line(&mut self, field: &str) -> Result<Value, String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).map_err(|error| format!("danmu-load: {error}"))?;
+        let line: Value = serde_json::from_str(&line)
+            .map_err(|_| "danmu-load ended before its time; its own words are above".to_owned())?;
+        match line.get(field) {
+            _ if field.is_empty() => Ok(line),
+            Some(value) => Ok(value.clone()),
+            None => Err(format!("danmu-load did not tell `{field}` but {line}")),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, and only has to be waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn get(base: &str, path: &str) -> Result<String, String> {
+    let address = base.trim_start_matches("http://");
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(ADMIN_DEADLINE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    };
+    ask().map_err(|error: std::io::Error| format!("{base}{path}: {error}"))
+}
+
+/// What the messages of a benchmark say: a file beside the load generator.
+pub(super) fn texts_file() -> PathBuf {
+    Path::new("e2e/load/danmu.txt").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_begins_at_zero_whichever_worker_was_first() {
+        let recorded = "# head line\n1500 1 130 5000 0 0\n1400 0 130 5000 0 0\n2400 0 90 5000 0 0\n";
+        assert_eq!(schedule(recorded), "100 1 130 5000 0 0\n0 0 130 5000 0 0\n1000 0 90 5000 0 0\n");
+    }
+}
