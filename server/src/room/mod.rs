@@ -5,34 +5,32 @@
 //! finish a fan-out, and by its tick. Every flush is encoded once a format, here.
 
 mod moderation;
+mod rooms;
 pub mod state;
 
 use std::{
-    collections::HashMap,
-    net::IpAddr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use danmu_crds::RoomPolicy;
 use danmu_wire::{
-    Chat, CloseCode, Event, Gap, Lane, Mode, Position, Stats,
+    Chat, Event, Mode, Position, Stats,
     frame::{self, Format},
 };
-
 use tokio::sync::Notify;
 
 use crate::{
-    catalog::Catalog,
-    gate::{self, Anonymous, Gate, Policy, Rules},
-    relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target},
+    gate::{Anonymous, Gate, Policy, Rules},
+    relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
 };
-use state::{Batch, Entry, Next, Settings, State};
+pub use rooms::{Entrance, Expel, Rooms, Summary, Visitor};
+use state::{Batch, Next, State};
 
 /// How long an empty room is kept: a viewer who reloads finds the history.
 const GRACE: Duration = Duration::from_secs(60);
@@ -84,334 +82,6 @@ struct Tended {
     viewers: u64,
     at: Option<Instant>,
     empty_since: Option<Instant>,
-}
-
-/// Called when somebody is banned or disconnected, to close their connections here.
-pub type Expel = Box<dyn Fn(RoomKey, &Target) + Send + Sync>;
-
-/// The rooms of this process.
-pub struct Rooms {
-    rooms: RwLock<HashMap<Arc<str>, Arc<Room>>>,
-    policies: ArcSwap<Policies>,
-    next_key: AtomicU64,
-    relay: Arc<Relay>,
-    fan_out: Arc<dyn FanOut>,
-    expel: OnceLock<Expel>,
-    settings: Settings,
-    runtime: tokio::runtime::Handle,
-}
-
-/// What came of a viewer's wish to come in.
-#[derive(Debug)]
-pub enum Entrance {
-    /// It is counted as seated and is told this.
-    Seated(Arc<Room>, Entry),
-    /// The relay is about to tell more of the room: try again after [`Room::settle`].
-    Wait(Arc<Room>),
-}
-
-/// Compiled policies of the catalog, with what they were compiled from.
-#[derive(Default)]
-struct Policies {
-    listed: HashMap<String, (Arc<RoomPolicy>, Arc<Policy>)>,
-    unlisted: Option<(Arc<RoomPolicy>, Arc<Policy>)>,
-}
-
-impl Policies {
-    fn of(&self, id: &str) -> Option<&(Arc<RoomPolicy>, Arc<Policy>)> {
-        self.listed.get(id).or(self.unlisted.as_ref())
-    }
-}
-
-/// A room as told by `GET /rooms` and the admin API.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Summary {
-    /// The room's id.
-    pub id: String,
-    /// Viewers in it.
-    pub viewers: u64,
-}
-
-impl Rooms {
-    /// No rooms yet. `runtime` runs the ticks of busy rooms.
-    pub fn new(
-        fan_out: Arc<dyn FanOut>,
-        relay: Arc<Relay>,
-        settings: Settings,
-        runtime: tokio::runtime::Handle,
-    ) -> Arc<Self> {
-        let settings = Settings { relayed: relay.has_peers(), ..settings };
-        let rooms = Arc::new(Rooms {
-            rooms: RwLock::new(HashMap::new()),
-            policies: ArcSwap::default(),
-            next_key: AtomicU64::new(1),
-            relay: Arc::clone(&relay),
-            fan_out,
-            expel: OnceLock::new(),
-            settings,
-            runtime,
-        });
-        relay.attach(&rooms);
-        rooms
-    }
-
-    /// Sets what closes the connections of somebody who is banned.
-    pub fn on_expel(&self, expel: Expel) {
-        let _ = self.expel.set(expel);
-    }
-
-    /// Takes a new catalog: compiles what changed, swaps it into open rooms, tells viewers of changed
-    /// modes. Answers the rooms that are no longer allowed; they are open no more, and whoever is still in
-    /// one has to be closed. It computes for long: not for a thread that others wait for.
-    pub fn apply(&self, catalog: &Catalog) -> Vec<Arc<Room>> {
-        let old = self.policies.load_full();
-        let compile = |policy: &Arc<RoomPolicy>, known: Option<&(Arc<RoomPolicy>, Arc<Policy>)>| match known {
-            Some((source, compiled)) if Arc::ptr_eq(source, policy) => {
-                (Arc::clone(source), Arc::clone(compiled))
-            }
-            _ => (Arc::clone(policy), Arc::new(Policy::compile(rules(policy)))),
-        };
-        let listed = catalog
-            .rooms
-            .iter()
-            .map(|(id, policy)| (id.clone(), compile(policy, old.listed.get(id))))
-            .collect();
-        let unlisted = catalog.unlisted.as_ref().map(|policy| compile(policy, old.unlisted.as_ref()));
-        let policies = Arc::new(Policies { listed, unlisted });
-        self.policies.store(Arc::clone(&policies));
-        let refused: Vec<Arc<Room>> = {
-            let mut open = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
-            open.extract_if(|id, _| policies.of(id).is_none()).map(|(_, room)| room).collect()
-        };
-        let open: Vec<Arc<Room>> = self.open().values().cloned().collect();
-        for room in open {
-            if let Some((source, policy)) = policies.of(&room.id) {
-                room.set_policy(source, policy);
-            }
-        }
-        refused
-    }
-
-    fn open(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Arc<str>, Arc<Room>>> {
-        self.rooms.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An open room.
-    pub fn get(&self, id: &str) -> Option<Arc<Room>> {
-        self.open().get(id).cloned()
-    }
-
-    /// Listed rooms and open ones, by id.
-    pub fn list(&self) -> Vec<Summary> {
-        let mut viewers: HashMap<String, u64> =
-            self.policies.load().listed.keys().map(|id| (id.clone(), 0)).collect();
-        for (id, room) in self.open().iter() {
-            viewers.insert(id.to_string(), room.viewers());
-        }
-        let mut list: Vec<Summary> =
-            viewers.into_iter().map(|(id, viewers)| Summary { id, viewers }).collect();
-        list.sort_by(|a, b| a.id.cmp(&b.id));
-        list
-    }
-
-    /// Whether viewers may come to a room of this id.
-    pub fn is_allowed(&self, id: &str) -> bool {
-        danmu_wire::is_room_id(id) && self.policies.load().of(id).is_some()
-    }
-
-    /// The open room, opened if the catalog allows it.
-    ///
-    /// # Errors
-    /// The close code for a viewer who asked for it.
-    pub fn open_room(&self, id: &str) -> Result<Arc<Room>, CloseCode> {
-        if !danmu_wire::is_room_id(id) {
-            return Err(CloseCode::BadRequest);
-        }
-        if let Some(room) = self.get(id) {
-            return Ok(room);
-        }
-        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: `apply` then either finds the room open or has stored the policies read here.
-        let policies = self.policies.load();
-        let (source, policy) = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
-        if let Some(room) = rooms.get(id) {
-            return Ok(Arc::clone(room));
-        }
-        let settings = Settings { history: source.history as usize, ..self.settings };
-        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy));
-        rooms.insert(Arc::clone(&room.id), Arc::clone(&room));
-        drop(rooms);
-        // The relay answers through `Deliver`, which looks the room up.
-        self.relay.open(&room.id);
-        Ok(room)
-    }
-
-    fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
-        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        Arc::new_cyclic(|me| Room {
-            key,
-            id,
-            policy: ArcSwap::new(policy),
-            gate: Gate::default(),
-            state: Mutex::new(State::new(settings, now)),
-            seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
-            sampled: AtomicU64::new(0),
-            tended: Mutex::new(Tended { viewers: 0, at: None, empty_since: Some(now) }),
-            phase: AtomicU8::new(OPENING),
-            settled: Notify::new(),
-            peers: Mutex::default(),
-            announced: AtomicU32::new(0),
-            relay: Arc::clone(&self.relay),
-            fan_out: Arc::clone(&self.fan_out),
-            runtime: self.runtime.clone(),
-            me: me.clone(),
-        })
-    }
-
-    /// Tells `stats` where they changed and forgets rooms that have been empty for long. Called every
-    /// few seconds.
-    pub fn tend(&self, now: Instant) {
-        let rooms: Vec<Arc<Room>> = self.open().values().cloned().collect();
-        let mut gone = Vec::new();
-        for room in rooms {
-            if room.tend(now) {
-                gone.push(Arc::clone(&room.id));
-            }
-        }
-        if gone.is_empty() {
-            return;
-        }
-        let mut open = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
-        // A viewer is seated under the read lock, so nobody can be on the way in now.
-        open.retain(|id, room| !gone.contains(id) || room.viewers() > 0);
-        gone.retain(|id| !open.contains_key(id));
-        drop(open);
-        for id in gone {
-            self.relay.close(&id);
-        }
-    }
-
-    /// Brings a viewer into a room: checks, counts, and answers what it is told. A `patient` viewer is
-    /// asked to wait while the relay is about to tell more.
-    ///
-    /// # Errors
-    /// The code to close with.
-    pub fn enter(
-        &self,
-        id: &str,
-        who: &Visitor<'_>,
-        position: Option<&Position>,
-        patient: bool,
-    ) -> Result<Entrance, CloseCode> {
-        self.open_room(id)?;
-        let open = self.open();
-        // Swept in between: the next try opens it anew.
-        let room = open.get(id).ok_or(CloseCode::TooBusy)?;
-        room.gate.enter(&room.policy.load(), who.user, who.address, who.now)?;
-        let state = room.state();
-        let entry = state.enter(position);
-        if patient && (room.phase.load(Ordering::Acquire) == OPENING || entry.behind) {
-            if entry.behind {
-                self.relay.check(&room.id);
-            }
-            return Ok(Entrance::Wait(Arc::clone(room)));
-        }
-        // Whoever is let in before the relay has answered must be told when it does.
-        let _ = room.phase.compare_exchange(OPENING, ALONE, Ordering::AcqRel, Ordering::Acquire);
-        if let Some(seat) = room.seat(who.worker, who.format) {
-            seat.fetch_add(1, Ordering::AcqRel);
-        }
-        drop(state);
-        Ok(Entrance::Seated(Arc::clone(room), entry))
-    }
-}
-
-/// A viewer who asks to come in.
-#[derive(Debug)]
-pub struct Visitor<'a> {
-    /// The token's subject.
-    pub user: Option<&'a str>,
-    /// The client's address.
-    pub address: IpAddr,
-    /// The worker that owns its socket.
-    pub worker: usize,
-    /// The format it wants.
-    pub format: Format,
-    /// Now.
-    pub now: Instant,
-}
-
-impl Deliver for Rooms {
-    fn opened(&self, room: &str, opening: Opening) {
-        let Some(room) = self.get(room) else { return };
-        for change in &opening.moderation {
-            if let Err(error) = self.change(&room, change) {
-                tracing::warn!(room = &*room.id, %error, "a kept mute or ban does not fit");
-            }
-        }
-        room.opened(opening);
-    }
-
-    fn alone(&self, room: &str) {
-        if let Some(room) = self.get(room) {
-            let _ = room.phase.compare_exchange(OPENING, ALONE, Ordering::AcqRel, Ordering::Acquire);
-            room.settled.notify_waiters();
-        }
-    }
-
-    fn chat(&self, room: &str, chats: Vec<Chat>) {
-        let Some(room) = self.get(room) else { return };
-        let (policy, now) = (room.policy(), Instant::now());
-        for user in chats.iter().filter_map(|chat| chat.user.as_deref()) {
-            room.gate.charge(&policy, user, now);
-        }
-        room.take_chats(chats, false);
-    }
-
-    fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
-        let room = self.get(room).ok_or(PublishError::Away)?;
-        let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
-        room.settled.notify_waiters();
-        room.drive(next);
-        Ok(())
-    }
-
-    fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>) {
-        if let Some(room) = self.get(room) {
-            room.tell(Event::Gap(Gap { lane, dropped, epoch: None }));
-        }
-    }
-
-    fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError> {
-        let Some(room) = self.get(room) else { return Ok(false) };
-        self.change(&room, change).map_err(|full| PublishError::Full(full.to_string()))
-    }
-
-    fn peers(&self, room: &str, peers: Peers) {
-        if let Some(room) = self.get(room) {
-            *room.peers.lock().unwrap_or_else(PoisonError::into_inner) = peers;
-        }
-    }
-
-    fn here(&self) -> Vec<Here> {
-        let now = Instant::now();
-        self.open().values().map(|room| room.here(now)).collect()
-    }
-}
-
-impl Rooms {
-    /// Carries a moderator's change out on this pod; whether a lift found something.
-    fn change(&self, room: &Room, change: &Change) -> Result<bool, gate::Full> {
-        let found = moderation::apply(&room.gate, change, Instant::now(), SystemTime::now())?;
-        if !change.lifted
-            && matches!(change.target, Target::Ban(_) | Target::BanNetwork(_) | Target::Disconnect(_))
-            && let Some(expel) = self.expel.get()
-        {
-            expel(room.key, &change.target);
-        }
-        Ok(found)
-    }
 }
 
 impl Room {
@@ -634,12 +304,6 @@ impl std::fmt::Debug for Room {
     }
 }
 
-impl std::fmt::Debug for Rooms {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rooms").field("open", &self.open().len()).finish_non_exhaustive()
-    }
-}
-
 fn encode(batch: &Batch, format: Format) -> Frames {
     let mut bytes = Vec::new();
     if !batch.priority.is_empty() {
@@ -663,26 +327,5 @@ fn mode(rules: &Rules) -> Mode {
         .to_owned(),
         slow_mode_seconds: rules.slow_mode_seconds,
         max_length: rules.max_length,
-    }
-}
-
-/// The gate's rules from the manifest's policy.
-fn rules(policy: &RoomPolicy) -> Rules {
-    Rules {
-        messages_per_second: policy.messages_per_second,
-        per_viewer_messages: policy.per_viewer_messages,
-        per_viewer_seconds: policy.per_viewer_seconds,
-        max_length: policy.max_length,
-        slow_mode_seconds: policy.slow_mode_seconds,
-        anonymous: match policy.anonymous {
-            danmu_crds::Anonymous::Deny => Anonymous::Deny,
-            danmu_crds::Anonymous::Watch => Anonymous::Watch,
-            danmu_crds::Anonymous::Speak => Anonymous::Speak,
-        },
-        banned_users: policy.banned_users.clone(),
-        muted_users: policy.muted_users.clone(),
-        banned_networks: policy.banned_networks.clone(),
-        block: policy.block.clone(),
-        mask: policy.mask.clone(),
     }
 }
