@@ -112,12 +112,22 @@ export class RoomConnection {
       } else if (event.ev === 'move') {
         if (link === this.#current && !this.#next) this.#move(event);
       } else if (event.ev !== 'pong' && this.#isNew(event)) {
+        if (event.ev === 'gap' && event.epoch !== undefined) this.#begin(link, event.epoch);
         if ('offset' in event && link.epoch === this.#epoch) {
           this.#offset = Math.max(this.#offset, event.offset);
         }
         this.options.onEvent(event);
       }
     }
+  }
+
+  /** The priority lane has begun anew: what was seen of the old epoch is no position any more. */
+  #begin(link: Link, epoch: string): void {
+    if (link === this.#current) {
+      this.#epoch = epoch;
+      this.#offset = 0;
+    }
+    link.epoch = epoch;
   }
 
   #isNew(event: RoomEvent): boolean {

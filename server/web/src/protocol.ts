@@ -62,7 +62,7 @@ export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean }
 export interface Refused { ev: 'refused'; ref?: string; code: string; text: string; retryMs?: number }
 export interface Removed { ev: 'removed'; offset: number; ids: string[]; user?: string; all: boolean }
 export interface Stats { ev: 'stats'; viewers: number; sampled: number }
-export interface Gap { ev: 'gap'; lane: 'priority' | 'chat'; dropped?: number }
+export interface Gap { ev: 'gap'; lane: 'priority' | 'chat'; dropped?: number; epoch?: string }
 export interface Move { ev: 'move'; url?: string; withinMs: number }
 export interface Pong { ev: 'pong' }
 
@@ -115,7 +115,7 @@ function readEvent(item: unknown): RoomEvent | undefined {
     case 'stats': return { ev: 'stats', viewers: count(from['viewers']), sampled: count(from['sampled']) };
     case 'gap': {
       const lane = from['lane'] === 'priority' ? 'priority' : 'chat';
-      return { ev: 'gap', lane, ...optional({ dropped: amount(from['dropped']) }) };
+      return { ev: 'gap', lane, ...optional({ dropped: amount(from['dropped']), epoch: word(from['epoch']) }) };
     }
     case 'move': return { ev: 'move', withinMs: count(from['withinMs']), ...optional({ url: word(from['url']) }) };
     case 'pong': return { ev: 'pong' };

@@ -72,6 +72,15 @@ describe('coming back', () => {
     expect(new URL(socket(1).url).searchParams.get('since')).toBe('E7.6');
   });
 
+  it('counts from the beginning when the lane begins anew under another epoch', async () => {
+    const { clock, socket } = connect();
+    await socket(0).join({ epoch: 'E', offset: 40 });
+    await socket(0).receive({ ev: 'gap', lane: 'priority', epoch: 'F' }, gift('G1', 1));
+    await socket(0).end(1006);
+    await clock.pass(500);
+    expect(new URL(socket(1).url).searchParams.get('since')).toBe('F.1');
+  });
+
   it('says when something was lost meanwhile, but not at the first join', async () => {
     const { clock, socket, joins } = connect();
     await socket(0).join({ recovered: false });
