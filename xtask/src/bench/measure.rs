@@ -148,7 +148,11 @@ impl Measured {
 
     /// What the load found wrong.
     pub(super) fn problems(&self) -> Vec<String> {
-        texts(&self.report["problems"])
+        let mut problems = texts(&self.report["problems"]);
+        if !problems.is_empty() {
+            problems.extend(self.report["first_fault"].as_str().map(|fault| format!("first fault: {fault}")));
+        }
+        problems
     }
 
     /// Why the figures tell of the load rather than of the server.
