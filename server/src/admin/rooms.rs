@@ -139,7 +139,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
     Body(publish): Body<Publish>,
 ) -> Result<Json<Published>, Refusal> {
-    let event = publish.event(ulid::Ulid::generate().to_string());
+    let event = publish.event(crate::room::id::next());
     let key = idempotency_key(&headers)?;
     admin.edge.metrics.accepted.inc();
     match event {

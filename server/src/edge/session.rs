@@ -276,7 +276,7 @@ impl Sessions {
             Err(refusal) => return self.refuse(say.reference, refusal.code, refusal.retry, io),
         };
         let chat = Chat {
-            id: ulid::Ulid::generate().to_string(),
+            id: crate::room::id::next(),
             user: viewer.user().map(str::to_owned),
             name: viewer.claims.as_ref().and_then(|claims| claims.name.clone()),
             text,

@@ -4,6 +4,7 @@
 //! which delivers here; each room is a [`state::State`] driven by what arrives, by the workers that
 //! finish a fan-out, and by its tick. Every flush is encoded once a format, here.
 
+pub mod id;
 mod moderation;
 mod rooms;
 pub mod state;
