@@ -119,7 +119,8 @@ fn runner() -> Result<PathBuf, String> {
     // The name has the version of requirements.txt: a new one is installed beside it.
     let folder = target().join("tools/kosoku-0.1.0");
     let runner = folder.join("bin/kosoku");
-    if runner.is_file() {
+    // A moved repository has the file, but its first line leads to where the interpreter was.
+    if Command::new(&runner).arg("--help").output().is_ok() {
         return Ok(runner);
     }
     if !exists("python3") {
