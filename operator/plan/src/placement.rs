@@ -126,7 +126,7 @@ pub(crate) fn place(wishes: &[Wish<'_>], slots: &mut Slots, spread: Spread) -> O
         }
     }
     for order in deferred {
-        let chosen = match order.add(slots, spread).or_else(|| order.settle(slots, spread)) {
+        let chosen = match order.change(slots, spread) {
             Some(chosen) => chosen,
             None if spread == Spread::Tidy => return None,
             None => order.crowd_in(slots),
@@ -185,6 +185,20 @@ impl<'a> Order<'a> {
         Some(self.previous[..pods].to_vec())
     }
 
+    /// The least change that makes it fit: another pod for one in four, more pods, other pods.
+    fn change(&self, slots: &mut Slots, spread: Spread) -> Option<Vec<usize>> {
+        let had = self.previous.len();
+        let tidy = self
+            .settle_from(had, had / 4, slots, Spread::Tidy)
+            .or_else(|| self.add(slots, Spread::Tidy))
+            .or_else(|| self.settle_from(had, had, slots, Spread::Tidy))
+            .or_else(|| self.settle_from(0, had, slots, Spread::Tidy));
+        match spread {
+            Spread::Tidy => tidy,
+            Spread::Any => tidy.or_else(|| self.settle_from(had, had, slots, Spread::Any)),
+        }
+    }
+
     /// All the pods it has and the fewest more.
     fn add(&self, slots: &mut Slots, spread: Spread) -> Option<Vec<usize>> {
         let least_free = self.previous.iter().map(|&slot| slots.free(slot)).min().filter(|&free| free > 0)?;
@@ -197,13 +211,22 @@ impl<'a> Order<'a> {
         })
     }
 
-    /// The fewest pods that fit, of which as many as possible are pods it has.
-    fn settle(&self, slots: &mut Slots, spread: Spread) -> Option<Vec<usize>> {
-        let fewest = self.fewest.max(pods_for(self.wish.viewers, slots.most_free()));
+    /// The fewest pods from `fewest` on that fit. Pods it has stay if they hold the share; at most `replaced` do not.
+    fn settle_from(
+        &self,
+        fewest: usize,
+        replaced: usize,
+        slots: &mut Slots,
+        spread: Spread,
+    ) -> Option<Vec<usize>> {
+        let fewest = fewest.max(self.fewest).max(pods_for(self.wish.viewers, slots.most_free()));
         self.counts(fewest, slots, spread).find_map(|pods| {
             let share = self.share_over(pods);
             let mut chosen: Vec<usize> =
                 self.previous.iter().copied().filter(|&slot| slots.free(slot) >= share).take(pods).collect();
+            if chosen.len() + replaced < self.previous.len() {
+                return None;
+            }
             let others = slots.find(pods - chosen.len(), share, &self.previous)?;
             chosen.extend(others);
             Some(chosen)
@@ -221,34 +244,31 @@ impl<'a> Order<'a> {
             .take_while(move |&pods| pods <= most)
     }
 
-    /// Where the most of it is covered, when it cannot all be.
+    /// Where the most of it is covered, when it cannot all be: the pods it has, and those with the most free.
     fn crowd_in(&self, slots: &Slots) -> Vec<usize> {
-        let covered = |chosen: &[usize]| {
-            let share = self.share_over(chosen.len().max(1));
-            chosen.iter().map(|&slot| share.min(slots.free(slot))).sum::<u64>()
-        };
-        if slots.most_free() == 0 && self.previous.len() >= self.fewest {
+        let had = self.previous.len();
+        if slots.most_free() == 0 && had >= self.fewest {
             return self.previous.clone();
         }
-        let ranked = slots.by_free();
-        let ideal = self.fewest.max(pods_for(self.wish.viewers, slots.largest())).min(slots.len());
-        let mut best = ranked[..ideal].to_vec();
-        let mut most = covered(&best);
-        let mut pods = ideal;
-        while pods < ranked.len() && ranked.get(pods).is_some_and(|&slot| slots.free(slot) > 0) {
+        let mut ranked = self.previous.clone();
+        ranked.extend(slots.by_free().into_iter().filter(|slot| self.previous.binary_search(slot).is_err()));
+        let covered = |pods: usize| {
+            let share = self.share_over(pods.max(1));
+            ranked[..pods].iter().map(|&slot| share.min(slots.free(slot))).sum::<u64>()
+        };
+        // Each pod more must be worth a quarter of one: an overfull fleet should not also be restless.
+        let worth = (slots.largest() / 4).min(self.wish.viewers / 4);
+        let mut pods = if had >= self.fewest { had } else { self.fewest.min(ranked.len()) };
+        let (mut best, mut most) = (pods, covered(pods) + worth);
+        while pods < ranked.len() {
             pods = (pods + 1 + pods / 4).min(ranked.len());
-            let now = covered(&ranked[..pods]);
+            let now = covered(pods);
             if now > most {
-                most = now;
-                best = ranked[..pods].to_vec();
+                (best, most) = (pods, now);
             }
         }
-        // Staying put is worth a quarter of a pod: an overfull fleet should not also be restless.
-        let worth = (slots.largest() / 4).min(self.wish.viewers / 4);
-        if self.previous.len() >= self.fewest && covered(&self.previous) + worth >= most {
-            return self.previous.clone();
-        }
-        best
+        ranked.truncate(best);
+        ranked
     }
 
     fn take(&self, mut chosen: Vec<usize>, slots: &mut Slots) -> Placement {
