@@ -237,7 +237,7 @@ impl<'a> Order<'a> {
     fn counts(&self, fewest: usize, slots: &Slots, spread: Spread) -> impl Iterator<Item = usize> + use<> {
         let ideal = self.fewest.max(pods_for(self.wish.viewers, slots.largest()));
         let most = match spread {
-            Spread::Tidy => (ideal * 2 + 2).min(slots.len()),
+            Spread::Tidy => (ideal * 2 + 6).min(slots.len()),
             Spread::Any => slots.len(),
         };
         std::iter::successors(Some(fewest), |&pods| Some(pods.saturating_add(1 + pods / 16)))

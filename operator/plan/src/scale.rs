@@ -6,7 +6,7 @@ use crate::{Fleet, Replicas, ReplicasReason};
 
 /// Cold viewers are counted in steps of this part of a pod, so that pods filled to the brim need not give up a room for
 /// each viewer that comes.
-const STEPS: u64 = 64;
+const STEPS: u64 = 128;
 
 /// The viewers of cold and unlisted rooms: the fleet's Service spreads them over all pods.
 pub(crate) struct Shared {

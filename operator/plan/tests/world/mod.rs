@@ -4,19 +4,19 @@ use danmu_plan::{Bounds, Fleet, Load, Observation, Plan, Pod, Rollout, Room, Sha
 use jiff::{SignedDuration, Timestamp};
 
 /// An observation that lives on, and the audience that each room has.
-pub struct World {
-    pub seen: Observation,
+pub(crate) struct World {
+    pub(crate) seen: Observation,
     /// Viewers of each room, in the order of `seen.rooms`.
-    pub audience: Vec<u32>,
+    pub(crate) audience: Vec<u32>,
     /// How long a new pod takes to be Ready, in seconds.
-    pub start_seconds: i64,
+    pub(crate) start_seconds: i64,
 }
 
-pub fn start() -> Timestamp {
+pub(crate) fn start() -> Timestamp {
     Timestamp::from_second(1_793_484_000).expect("a time in 2026")
 }
 
-pub fn fleet(viewers_per_pod: u32, min: u32, max: u32) -> Fleet {
+pub(crate) fn fleet(viewers_per_pod: u32, min: u32, max: u32) -> Fleet {
     Fleet {
         name: "danmu-default".to_owned(),
         viewers_per_pod,
@@ -31,7 +31,7 @@ pub fn fleet(viewers_per_pod: u32, min: u32, max: u32) -> Fleet {
 }
 
 /// A Ready pod at the newest revision, with no viewers.
-pub fn pod(ordinal: u32, now: Timestamp) -> Pod {
+pub(crate) fn pod(ordinal: u32, now: Timestamp) -> Pod {
     let load = Some(Load { at: now, viewers: 0, capacity: u32::MAX });
     Pod {
         ordinal,
@@ -46,7 +46,7 @@ pub fn pod(ordinal: u32, now: Timestamp) -> Pod {
 }
 
 impl World {
-    pub fn new(fleet: Fleet, pods: u32, rooms: Vec<Room>) -> Self {
+    pub(crate) fn new(fleet: Fleet, pods: u32, rooms: Vec<Room>) -> Self {
         let now = start();
         let audience = vec![0; rooms.len()];
         let pods_now = (0..pods).map(|ordinal| pod(ordinal, now)).collect();
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Does what the plan says, and lets time pass.
-    pub fn step(&mut self, plan: &Plan, seconds: i64) {
+    pub(crate) fn step(&mut self, plan: &Plan, seconds: i64) {
         self.apply(plan);
         self.seen.now += SignedDuration::from_secs(seconds);
         self.pass();
@@ -68,7 +68,7 @@ impl World {
         if seen.replicas != plan.replicas.now {
             (seen.replicas, seen.replicas_since) = (plan.replicas.now, now);
         }
-        seen.pods.retain(|pod| pod.ordinal < plan.replicas.now);
+        seen.pods.retain(|pod| pod.ordinal < plan.replicas.now && !pod.terminating);
         for pod in &mut seen.pods {
             if plan.drain.contains(&pod.ordinal) {
                 (pod.draining, pod.ready, pod.since) = (Some(now), false, now);
@@ -129,7 +129,7 @@ impl World {
                 cold = takes
                     .iter()
                     .cycle()
-                    .skip(nth % takes.len().max(1))
+                    .skip(nth * 7_919 % takes.len().max(1))
                     .take(takes.len().min(8))
                     .copied()
                     .collect();
@@ -148,7 +148,7 @@ impl World {
     }
 }
 
-pub fn total(shares: &[Share]) -> u32 {
+pub(crate) fn total(shares: &[Share]) -> u32 {
     shares.iter().map(|share| share.viewers).sum()
 }
 
