@@ -25,7 +25,9 @@ pub(crate) fn endpoints(
 ) -> Endpoints {
     let serves = |pod: u32| takers.binary_search(&pod).is_ok();
     let before = &room.endpoints;
-    let alive: Vec<u32> = before.pods.iter().copied().filter(|&pod| serves(pod)).collect();
+    let mut alive: Vec<u32> = before.pods.iter().copied().filter(|&pod| serves(pod)).collect();
+    alive.sort_unstable();
+    alive.dedup();
     let able: Vec<Share> = placement.iter().copied().filter(|share| serves(share.pod)).collect();
     let mut wanted: Vec<u32> =
         able.iter().filter(|share| takes(room, share, pods, before)).map(|share| share.pod).collect();

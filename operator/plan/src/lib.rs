@@ -18,6 +18,8 @@ mod pods;
 mod rollout;
 mod scale;
 
+use std::borrow::Cow;
+
 use demand::{Demand, Heat};
 use placement::{Placement, Wish};
 use pods::{Pods, Standing};
@@ -123,7 +125,7 @@ impl<'a> Rooms<'a> {
         hot.map(|index| {
             let room = self.rooms[index];
             let (viewers, min_pods) = (self.demands[index].viewers, room.min_pods as usize);
-            Wish { room: index, viewers, min_pods, previous: room.placement.as_slice().into() }
+            Wish { room: index, viewers, min_pods, previous: placement(room) }
         })
         .collect()
     }
@@ -186,6 +188,17 @@ impl<'a> Rooms<'a> {
             })
             .collect()
     }
+}
+
+/// A room's placement before this plan, in order: a snapshot may have been edited by hand.
+fn placement(room: &Room) -> Cow<'_, [Share]> {
+    if room.placement.is_sorted_by(|a, b| a.pod < b.pod) {
+        return Cow::Borrowed(&room.placement);
+    }
+    let mut shares = room.placement.clone();
+    shares.sort_unstable();
+    shares.dedup_by_key(|share| share.pod);
+    Cow::Owned(shares)
 }
 
 /// `viewers` × `over` ÷ `all`, rounded up.

@@ -25,7 +25,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) viewers: u64,
     /// The fewest pods.
     pub(crate) min_pods: usize,
-    /// Where it was.
+    /// Where it was, ascending by pod, each once.
     pub(crate) previous: Cow<'a, [Share]>,
 }
 
@@ -179,6 +179,9 @@ impl<'a> Order<'a> {
         if had < self.fewest || !fits(had, self.share_over(had)) {
             return None;
         }
+        if self.share_over(had) >= self.share {
+            return Some(self.previous.clone());
+        }
         let roomy = self.wish.viewers * SHRINK_PERCENT / 100;
         let least = self.fewest.max(usize::try_from(roomy.div_ceil(slots.largest().max(1))).unwrap_or(had));
         let pods = (least..had).find(|&pods| fits(pods, roomy.div_ceil(pods as u64))).unwrap_or(had);
@@ -235,7 +238,7 @@ impl<'a> Order<'a> {
 
     /// Numbers of pods to try. The steps grow, so that a room that fits nowhere does not cost pods squared.
     fn counts(&self, fewest: usize, slots: &Slots, spread: Spread) -> impl Iterator<Item = usize> + use<> {
-        let ideal = self.fewest.max(pods_for(self.wish.viewers, slots.largest()));
+        let ideal = self.fewest.max(pods_for(self.wish.viewers, slots.largest())).min(slots.len());
         let most = match spread {
             Spread::Tidy => (ideal * 2 + 6).min(slots.len()),
             Spread::Any => slots.len(),

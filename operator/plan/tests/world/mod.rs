@@ -74,7 +74,7 @@ impl World {
                 (pod.draining, pod.ready, pod.since) = (Some(now), false, now);
             }
             if plan.undrain.contains(&pod.ordinal) {
-                (pod.draining, pod.ready, pod.since) = (None, true, now);
+                (pod.draining, pod.ready, pod.since) = (None, pod.running, now);
             }
         }
         if let Rollout::Evict(gone) = plan.rollout {
