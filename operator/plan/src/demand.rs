@@ -103,3 +103,6 @@ pub(crate) fn heat(rooms: &[&Room], demands: &[Demand], fleet: &Fleet) -> Vec<He
     }
     heat
 }
+
+#[cfg(test)]
+mod tests;

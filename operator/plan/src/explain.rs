@@ -89,6 +89,7 @@ impl RoomPlan {
             Placed::Fits | Placed::Shared => String::new(),
             Placed::TooManyHotRooms => "; larger rooms use up maxHotRooms".to_owned(),
             Placed::PodsStarting => format!("; {} wait for pods that start", self.uncovered),
+            Placed::LoadsUnknown => format!("; {} fit only on pods of unknown load", self.uncovered),
             Placed::FleetFull => format!("; no room for {}", self.uncovered),
             Placed::NoReadyPods => "; no pod is Ready".to_owned(),
         };
@@ -116,3 +117,6 @@ fn names(fleet: &Fleet, ordinals: impl Iterator<Item = u32>) -> String {
         .collect();
     fleet.name.clone() + "-" + &runs.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

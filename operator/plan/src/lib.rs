@@ -8,6 +8,9 @@
 //! are hot (`demand`), how many pods that takes and which drain (`scale`), which pod is replaced next (`rollout`), which
 //! pods hold which hot room (`placement`), and which of them take new viewers now (`endpoints`).
 
+#[cfg(test)]
+extern crate self as danmu_plan;
+
 mod demand;
 mod endpoints;
 mod explain;
@@ -17,6 +20,9 @@ mod placement;
 mod pods;
 mod rollout;
 mod scale;
+#[cfg(test)]
+#[path = "../tests/world/mod.rs"]
+mod world;
 
 use std::borrow::Cow;
 
@@ -38,7 +44,7 @@ pub fn plan(observation: &Observation) -> Plan {
     let (scale, rollout) = decide(observation, &pods, &wishes, &shared, loads_unknown);
 
     let mut leaving = scale.drain.clone();
-    let mut drain = scale.drain;
+    let mut drain = scale.drain.clone();
     if let Rollout::Drain(pod) | Rollout::Evict(pod) = rollout {
         leaving.push(pod);
         if pods.standing(pod) != Standing::Draining && matches!(rollout, Rollout::Drain(_)) {
@@ -50,11 +56,7 @@ pub fn plan(observation: &Observation) -> Plan {
         .filter(|pod| !leaving.contains(pod))
         .collect();
     let placements = placement::settle(&wishes, &shared, &pods, &takers);
-    let short = match (takers.is_empty(), scale.enough) {
-        (true, _) => Placed::NoReadyPods,
-        (false, true) => Placed::PodsStarting,
-        (false, false) => Placed::FleetFull,
-    };
+    let short = why_short(&pods, &scale, &takers);
     let over = shared.uncovered(&pods, &takers);
     let rooms = rooms.report(placements, (&shared, over), short, |room, placement| {
         endpoints::endpoints(room, placement, &pods, &takers, observation.now)
@@ -73,6 +75,23 @@ pub fn plan(observation: &Observation) -> Plan {
     }
 }
 
+/// Why a room that is not covered is not.
+fn why_short(pods: &Pods<'_>, scale: &Scale, takers: &[u32]) -> Placed {
+    let comes = |standing| matches!(standing, Standing::Coming | Standing::Draining);
+    let starting =
+        scale.replicas.target > pods.replicas || pods.with(comes).any(|pod| pod < scale.replicas.target);
+    if takers.is_empty() {
+        Placed::NoReadyPods
+    } else if !scale.enough {
+        Placed::FleetFull
+    } else if !starting && takers.iter().any(|&pod| pods.standing(pod) == Standing::Frozen) {
+        Placed::LoadsUnknown
+    } else {
+        Placed::PodsStarting
+    }
+}
+
+/// Replicas, drains and the rollout belong together: no pod goes while one is replaced.
 fn decide(
     observation: &Observation,
     pods: &Pods<'_>,

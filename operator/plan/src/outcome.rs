@@ -126,7 +126,9 @@ pub enum Placed {
     TooManyHotRooms,
     /// False: pods that will hold it are starting.
     PodsStarting,
-    /// False: the fleet is at its maximum.
+    /// False: it would fit, but only on pods whose load is unknown.
+    LoadsUnknown,
+    /// False: the fleet is at its maximum, or paused.
     FleetFull,
     /// False: no pod is Ready. The placement is what it was.
     NoReadyPods,
@@ -145,6 +147,7 @@ impl Placed {
             Self::Shared => "Shared",
             Self::TooManyHotRooms => "TooManyHotRooms",
             Self::PodsStarting => "PodsStarting",
+            Self::LoadsUnknown => "LoadsUnknown",
             Self::FleetFull => "FleetFull",
             Self::NoReadyPods => "NoReadyPods",
         }
