@@ -47,10 +47,9 @@ impl Day {
         let start = world::start();
         let mut spikes = Vec::new();
         for nth in 0..SPIKES {
-            let room = usize::try_from(mix(nth) % 2_000).expect("small");
-            let minute = i64::try_from(mix(nth + 1_000) % 1_400).expect("small");
-            #[expect(clippy::cast_precision_loss, reason = "3 to 10")]
-            let times = (mix(nth + 2_000) % 8) as f64 + 3.0;
+            let room = below(nth, 2_000) as usize;
+            let minute = i64::from(below(nth + 1_000, 1_400));
+            let times = f64::from(below(nth + 2_000, 8)) + 3.0;
             spikes.push(Spike { room, minute, times });
         }
         let rooms = (0..ROOMS as usize).map(|nth| {
@@ -94,22 +93,15 @@ impl Spike {
     /// The factor: up in 5 minutes, down in the 5 after 40.
     fn at(&self, minute: i64) -> f64 {
         let into = minute - self.minute;
-        #[expect(clippy::cast_precision_loss, reason = "minutes of a day")]
         let rise = (into as f64 / 5.0).min((45 - into) as f64 / 5.0).clamp(0.0, 1.0);
         1.0 + (self.times - 1.0) * rise
     }
 }
 
 /// A room's viewers: Zipf by size, over a curve of the day, with a little noise.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a simulation"
-)]
 fn viewers(room: usize, minute: i64, times: f64) -> u32 {
     let of_day = (minute as f64 / (24.0 * 60.0) * std::f64::consts::TAU - 2.2).sin();
-    let noise = (mix(room as u64 * 10_007 + minute as u64) % 200) as f64 / 10_000.0 - 0.01;
+    let noise = f64::from(below(room as u64 * 10_007 + minute as u64, 200)) / 10_000.0 - 0.01;
     let peak = LARGEST / (room as f64 + 1.0).powf(0.8);
     (peak * (0.65 + 0.35 * of_day) * (1.0 + noise) * times) as u32
 }
@@ -150,7 +142,6 @@ impl Hour {
         self.times.sort_unstable();
         let plans = self.times.len() as u64;
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-        #[expect(clippy::cast_precision_loss, reason = "for print")]
         let over = (self.pods as f64 / self.fewest as f64 - 1.0) * 100.0;
         println!(
             "{hour:>4} {viewers:>10} {:>10} {:>6} {:>7} {over:>7.2} {:>7} {:>7} {:>10} {:>16.1} {:>6.1}",
@@ -170,7 +161,7 @@ impl Hour {
 fn from_nothing() {
     let rooms = (0..u64::from(ROOMS)).map(|nth| Room {
         name: format!("room-{nth:05}"),
-        expected_viewers: u32::try_from(500 + mix(nth) % 1_900).expect("small"),
+        expected_viewers: 500 + below(nth, 1_900),
         min_pods: 2,
         ..Room::default()
     });
@@ -188,6 +179,11 @@ fn from_nothing() {
         );
         world.step(&planned, 60);
     }
+}
+
+/// A number under `limit` that looks random.
+fn below(seed: u64, limit: u32) -> u32 {
+    u32::try_from(mix(seed) % u64::from(limit)).unwrap_or(0)
 }
 
 /// A number that looks random, always the same for the same input (SplitMix64).
