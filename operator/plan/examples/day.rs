@@ -26,8 +26,8 @@ fn main() {
         "hour    viewers  hot rooms   pods  fewest  over %   moved  forced  uncovered  plan ms: median   most"
     );
     day.run();
-    println!("\nfrom nothing, every room hot, {PODS} pods:");
-    from_nothing();
+    hardest(PODS);
+    hardest(PODS / 2);
 }
 
 /// The audience of each room at each minute.
@@ -157,17 +157,18 @@ impl Hour {
     }
 }
 
-/// The hardest single plan: 10,000 hot rooms and no placement yet; then the same again, placed.
-fn from_nothing() {
+/// The hardest plan: 10,000 hot rooms and no placement yet, on pods that are enough or not; then the same, placed.
+fn hardest(pods: u32) {
+    println!("\nevery room hot, at most {pods} pods:");
     let rooms = (0..u64::from(ROOMS)).map(|nth| Room {
         name: format!("room-{nth:05}"),
         expected_viewers: 500 + below(nth, 1_900),
         min_pods: 2,
         ..Room::default()
     });
-    let mut fleet = world::fleet(VIEWERS_PER_POD, 1, PODS);
+    let mut fleet = world::fleet(VIEWERS_PER_POD, 1, pods);
     fleet.max_hot_rooms = ROOMS;
-    let mut world = world::World::new(fleet, PODS, rooms.collect());
+    let mut world = world::World::new(fleet, pods, rooms.collect());
     for what in ["from nothing", "again", "again"] {
         let began = Instant::now();
         let planned = plan(&world.seen);

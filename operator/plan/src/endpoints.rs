@@ -28,12 +28,15 @@ pub(crate) fn endpoints(
     let mut alive: Vec<u32> = before.pods.iter().copied().filter(|&pod| serves(pod)).collect();
     alive.sort_unstable();
     alive.dedup();
-    let able: Vec<Share> = placement.iter().copied().filter(|share| serves(share.pod)).collect();
-    let mut wanted: Vec<u32> =
-        able.iter().filter(|share| takes(room, share, pods, before)).map(|share| share.pod).collect();
+    let counted = counted(room, placement);
+    let able = || placement.iter().zip(&counted).filter(|(share, _)| serves(share.pod));
+    let mut wanted: Vec<u32> = able()
+        .filter(|(share, counted)| takes(share, **counted, pods, before))
+        .map(|(share, _)| share.pod)
+        .collect();
     if wanted.is_empty() {
         // All are over: turning everybody away from their pods would only move the load elsewhere.
-        wanted = able.iter().map(|share| share.pod).collect();
+        wanted = able().map(|(share, _)| share.pod).collect();
     }
     if wanted == alive {
         return Endpoints { pods: alive, changed_at: before.changed_at };
@@ -45,18 +48,23 @@ pub(crate) fn endpoints(
     Endpoints { pods: wanted, changed_at: Some(now) }
 }
 
-fn takes(room: &Room, share: &Share, pods: &Pods<'_>, before: &Endpoints) -> bool {
+/// The room's viewers on each pod of its placement. A large room may have strays on a thousand others.
+fn counted(room: &Room, placement: &[Share]) -> Vec<u64> {
+    let mut counted = vec![0; placement.len()];
+    for share in &room.viewers {
+        if let Ok(nth) = placement.binary_search_by_key(&share.pod, |placed| placed.pod) {
+            counted[nth] += u64::from(share.viewers);
+        }
+    }
+    counted
+}
+
+fn takes(share: &Share, viewers: u64, pods: &Pods<'_>, before: &Endpoints) -> bool {
     let was_in = before.pods.contains(&share.pod);
     let Some(all) = pods.viewers(share.pod) else {
         // Unknown: as it was. One that was never in takes nothing new.
         return was_in;
     };
-    let viewers = room
-        .viewers
-        .iter()
-        .filter(|counted| counted.pod == share.pod)
-        .map(|counted| u64::from(counted.viewers));
-    let viewers: u64 = viewers.sum();
     let planned = u64::from(share.viewers).max(SMALL_SHARE);
     let percent = if was_in { OVER_PERCENT } else { 100 };
     u64::from(all) < pods.capacity(share.pod) && viewers * 100 < planned * percent

@@ -1,7 +1,8 @@
 //! Which pods hold which hot room: equal shares over the fewest pods that fit, moving as little as possible.
 //!
 //! The order in which rooms choose makes moves rare: first the rooms whose shares do not grow stay where they are, then
-//! those that grow and still fit, then those that must take pods more or move, the largest first, and new rooms last.
+//! those that grow and still fit, then those that must take pods more or move, the largest first, then new rooms; and
+//! last, rooms that became much smaller give pods back.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -117,12 +118,17 @@ pub(crate) fn place(wishes: &[Wish<'_>], slots: &mut Slots, spread: Spread) -> O
     }
     let mut orders: Vec<Order<'_>> = wishes.iter().map(|wish| Order::new(wish, slots)).collect();
     orders.sort_unstable_by_key(Order::turn);
-    let mut placed = Vec::with_capacity(orders.len());
-    let mut deferred = Vec::new();
+    let (mut placed, mut deferred, mut shrunk) = (Vec::with_capacity(orders.len()), Vec::new(), Vec::new());
     for order in orders {
-        match order.stay(slots) {
-            Some(chosen) => placed.push(order.take(chosen, slots)),
-            None => deferred.push(order),
+        if !order.may_stay(slots) {
+            deferred.push(order);
+            continue;
+        }
+        let placement = order.take(order.previous.clone(), slots);
+        if order.share_over(order.previous.len()) < order.share {
+            shrunk.push((order, placement));
+        } else {
+            placed.push(placement);
         }
     }
     for order in deferred {
@@ -133,6 +139,7 @@ pub(crate) fn place(wishes: &[Wish<'_>], slots: &mut Slots, spread: Spread) -> O
         };
         placed.push(order.take(chosen, slots));
     }
+    placed.extend(shrunk.into_iter().map(|(order, placement)| order.give_back(placement, slots)));
     placed.sort_unstable_by_key(|placement| placement.room);
     Some(placed)
 }
@@ -171,21 +178,28 @@ impl<'a> Order<'a> {
         self.wish.viewers.div_ceil(pods as u64)
     }
 
-    /// The pods it has, or the lowest of them if it has become much smaller.
-    fn stay(&self, slots: &Slots) -> Option<Vec<usize>> {
+    /// Whether the pods it has are enough and hold its share.
+    fn may_stay(&self, slots: &Slots) -> bool {
+        let share = self.share_over(self.previous.len().max(1));
+        self.previous.len() >= self.fewest && self.previous.iter().all(|&slot| slots.free(slot) >= share)
+    }
+
+    /// Only the lowest of its pods, if it has become much smaller and what the others left free is enough.
+    fn give_back(&self, placement: Placement, slots: &mut Slots) -> Placement {
         let had = self.previous.len();
-        let fits =
-            |pods: usize, share: u64| self.previous[..pods].iter().all(|&slot| slots.free(slot) >= share);
-        if had < self.fewest || !fits(had, self.share_over(had)) {
-            return None;
-        }
-        if self.share_over(had) >= self.share {
-            return Some(self.previous.clone());
-        }
         let roomy = self.wish.viewers * SHRINK_PERCENT / 100;
-        let least = self.fewest.max(usize::try_from(roomy.div_ceil(slots.largest().max(1))).unwrap_or(had));
-        let pods = (least..had).find(|&pods| fits(pods, roomy.div_ceil(pods as u64))).unwrap_or(had);
-        Some(self.previous[..pods].to_vec())
+        let least = self.fewest.max(pods_for(roomy, slots.largest()));
+        let own = self.share_over(had).saturating_sub(1);
+        let fits = |pods: usize| {
+            self.previous[..pods].iter().all(|&slot| slots.free(slot) + own >= roomy.div_ceil(pods as u64))
+        };
+        let Some(pods) = (least..had).find(|&pods| fits(pods)) else { return placement };
+        for share in &placement.shares {
+            if let Some(slot) = slots.slot(share.pod) {
+                slots.release(slot, u64::from(share.viewers));
+            }
+        }
+        self.take(self.previous[..pods].to_vec(), slots)
     }
 
     /// The least change that makes it fit: another pod for one in four, more pods, other pods.
@@ -250,8 +264,8 @@ impl<'a> Order<'a> {
     /// Where the most of it is covered, when it cannot all be: the pods it has, and those with the most free.
     fn crowd_in(&self, slots: &Slots) -> Vec<usize> {
         let had = self.previous.len();
-        if slots.most_free() == 0 && had >= self.fewest {
-            return self.previous.clone();
+        if slots.most_free() == 0 {
+            return if had >= self.fewest { self.previous.clone() } else { slots.least_over(self.fewest) };
         }
         let mut ranked = self.previous.clone();
         ranked.extend(slots.by_free().into_iter().filter(|slot| self.previous.binary_search(slot).is_err()));

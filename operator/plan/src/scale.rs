@@ -150,12 +150,12 @@ impl Search<'_> {
         let mut replicas = self.at_least(0, max, usable);
         while replicas < max && !self.fits(replicas, usable) {
             // Each try costs a placement; half a per cent too many costs less.
-            replicas = (replicas + 1 + replicas / 200).min(max);
+            replicas = (replicas + 1 + replicas / 400).min(max);
         }
         (replicas, replicas < max || self.fits(max, usable))
     }
 
-    /// Pods are given up only for pods that serve, and only if a little more (1 % and a tenth of a pod) still fits:
+    /// Pods are given up only for pods that serve, and only if a little more (0.5 % and a tenth of a pod) still fits:
     /// else the tail would drain and come back with each viewer. Once the tail drains, the margin is no longer asked for.
     fn settled_at(&self, needed: u32, max: u32) -> u32 {
         let draining = |pod: &u32| self.pods.standing(*pod) == Standing::Draining;
@@ -164,7 +164,7 @@ impl Search<'_> {
         if needed >= settled {
             return needed;
         }
-        let margin = self.total() / 100 + self.pods.usual_capacity() / 10;
+        let margin = self.total() / 200 + self.pods.usual_capacity() / 10;
         let serves = |standing| matches!(standing, Standing::Serving | Standing::Frozen | Standing::Draining);
         let mut replicas = self.at_least(margin, settled, serves).max(needed);
         while replicas < settled && !self.fits(replicas, serves) {

@@ -72,9 +72,19 @@ impl Slots {
     }
 
     pub(crate) fn reserve(&mut self, slot: usize, viewers: u64) {
+        let free = self.free(slot);
+        self.over[slot] += viewers.saturating_sub(free);
+        self.set(slot, free.saturating_sub(viewers));
+    }
+
+    /// Takes back a reservation that was not over what was free.
+    pub(crate) fn release(&mut self, slot: usize, viewers: u64) {
+        self.set(slot, self.free(slot) + viewers);
+    }
+
+    fn set(&mut self, slot: usize, free: u64) {
         let mut node = self.leaves + slot;
-        self.over[slot] += viewers.saturating_sub(self.tree[node]);
-        self.tree[node] = self.tree[node].saturating_sub(viewers);
+        self.tree[node] = free;
         while node > 1 {
             node /= 2;
             let most = self.tree[node * 2].max(self.tree[node * 2 + 1]);
@@ -142,6 +152,16 @@ impl Slots {
     pub(crate) fn by_free(&self) -> Vec<usize> {
         let mut slots: Vec<usize> = (0..self.len()).collect();
         slots.sort_by_key(|&slot| (std::cmp::Reverse(self.free(slot)), self.over[slot]));
+        slots
+    }
+
+    /// The slots with the fewest viewers over what was free, when nothing is.
+    pub(crate) fn least_over(&self, count: usize) -> Vec<usize> {
+        let mut slots: Vec<usize> = (0..self.len()).collect();
+        if (1..slots.len()).contains(&count) {
+            slots.select_nth_unstable_by_key(count - 1, |&slot| (self.over[slot], slot));
+        }
+        slots.truncate(count);
         slots
     }
 }
