@@ -86,6 +86,9 @@ impl RoomPlan {
             shares => format!("on {}", placed_on(fleet, shares)),
         };
         let short = match self.placed {
+            Placed::PodsStarting | Placed::LoadsUnknown | Placed::FleetFull if self.uncovered == 0 => {
+                "; fewer pods than its minPods".to_owned()
+            }
             Placed::Fits | Placed::Shared => String::new(),
             Placed::TooManyHotRooms => "; larger rooms use up maxHotRooms".to_owned(),
             Placed::PodsStarting => format!("; {} wait for pods that start", self.uncovered),

@@ -187,8 +187,9 @@ impl<'a> Rooms<'a> {
                     || (Vec::new(), part(demand.viewers, over, shared.demand)),
                     |placement| (placement.shares, placement.uncovered),
                 );
-                let short = (short == Placed::NoReadyPods || uncovered > 0).then_some(short);
                 let hot = *heat == Heat::Hot;
+                let spread = !hot || placement.len() >= room.min_pods as usize;
+                let short = (short == Placed::NoReadyPods || uncovered > 0 || !spread).then_some(short);
                 RoomPlan {
                     name: room.name.clone(),
                     hot,

@@ -177,11 +177,16 @@ impl Search<'_> {
         self.wishes.iter().map(|wish| wish.viewers).sum::<u64>() + self.shared.demand
     }
 
+    /// The most pods that one room asks for, whatever its size.
+    fn fewest(&self) -> usize {
+        self.wishes.iter().map(|wish| wish.min_pods).max().unwrap_or(0)
+    }
+
     /// The fewest replicas whose capacity is that of the demand and `margin`, no matter how rooms are cut.
     fn at_least(&self, margin: u64, max: u32, usable: impl Fn(Standing) -> bool) -> u32 {
         let total = self.total();
         let wanted = if total == 0 { 0 } else { total + margin };
-        let fewest = self.wishes.iter().map(|wish| wish.min_pods).max().unwrap_or(0);
+        let fewest = self.fewest();
         let (mut capacity, mut count) = (0, 0);
         for replicas in 0..max {
             if capacity >= wanted && count >= fewest {
@@ -197,7 +202,7 @@ impl Search<'_> {
 
     fn fits(&self, replicas: u32, usable: impl Fn(Standing) -> bool) -> bool {
         let ordinals: Vec<u32> = (0..replicas).filter(|&pod| usable(self.pods.standing(pod))).collect();
-        if self.shared.uncovered(self.pods, &ordinals) > 0 {
+        if ordinals.len() < self.fewest() || self.shared.uncovered(self.pods, &ordinals) > 0 {
             return false;
         }
         let sharing = ordinals.len();

@@ -183,3 +183,14 @@ fn a_pod_that_takes_fewer_viewers_than_usual_counts_for_so_many() {
     world.seen.pods[0].load.as_mut().unwrap().capacity = 100;
     assert_eq!(replicas(&plan(&world.seen)).1, 4);
 }
+
+#[test]
+fn a_room_on_fewer_pods_than_it_asks_for_is_told() {
+    let mut world = world(2, 100);
+    world.seen.rooms[0].min_pods = 4;
+    let starting = plan(&world.seen);
+    assert_eq!((starting.rooms[0].placed, starting.rooms[0].placement.len()), (Placed::PodsStarting, 2));
+    assert_eq!(starting.replicas.target, 4);
+    world.seen.fleet.replicas.max = 3;
+    assert_eq!(plan(&world.seen).rooms[0].placed, Placed::FleetFull);
+}
