@@ -14,9 +14,9 @@ use crate::pods::{Pods, Standing};
 use crate::scale::Shared;
 pub(crate) use free::Slots;
 
-/// A room gives pods back only when its demand and so much more (15 %) fits on fewer: adding and dropping the same pod
-/// in turns would cost its viewers' locality each time.
-const SHRINK_PERCENT: u64 = 115;
+/// A room gives pods back only when its demand and so much more (15 %, at most a quarter of a pod) fits on fewer: adding
+/// and dropping the same pod in turns would cost its viewers' locality each time.
+const SPARE_PERCENT: u64 = 15;
 
 /// A hot room that wants pods.
 pub(crate) struct Wish<'a> {
@@ -187,7 +187,8 @@ impl<'a> Order<'a> {
     /// Only the lowest of its pods, if it has become much smaller and what the others left free is enough.
     fn give_back(&self, placement: Placement, slots: &mut Slots) -> Placement {
         let had = self.previous.len();
-        let roomy = self.wish.viewers * SHRINK_PERCENT / 100;
+        let spare = (self.wish.viewers * SPARE_PERCENT / 100).min(slots.largest() / 4);
+        let roomy = self.wish.viewers + spare;
         let least = self.fewest.max(pods_for(roomy, slots.largest()));
         let own = self.share_over(had).saturating_sub(1);
         let fits = |pods: usize| {
