@@ -74,18 +74,22 @@ impl Day {
     }
 
     fn run(mut self) {
-        let mut hour = Hour::default();
+        let (mut hour, mut all, mut peak) = (Hour::default(), Hour::default(), 0);
         for minute in 0..24 * 60 {
             self.world.audience = (0..ROOMS as usize).map(|room| self.audience(room, minute)).collect();
             let began = Instant::now();
             let planned = plan(&self.world.seen);
-            hour.add(&self.world.seen, &planned, began.elapsed());
+            let took = began.elapsed();
+            hour.add(&self.world.seen, &planned, took);
+            all.add(&self.world.seen, &planned, took);
             self.world.step(&planned, 60);
             if minute % 60 == 59 {
                 let viewers: u64 = self.world.audience.iter().map(|&viewers| u64::from(viewers)).sum();
-                std::mem::take(&mut hour).print(minute / 60, viewers);
+                peak = peak.max(viewers);
+                std::mem::take(&mut hour).print(&(minute / 60).to_string(), viewers);
             }
         }
+        all.print("day", peak);
     }
 }
 
@@ -138,7 +142,7 @@ impl Hour {
         }
     }
 
-    fn print(mut self, hour: i64, viewers: u64) {
+    fn print(mut self, hour: &str, viewers: u64) {
         self.times.sort_unstable();
         let plans = self.times.len() as u64;
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
