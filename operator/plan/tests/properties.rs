@@ -222,7 +222,9 @@ proptest! {
         }
         for pod in &mut seen.pods {
             pod.ordinal = next();
-            pod.load.as_mut().map(|load| (load.viewers, load.capacity) = (next(), next()));
+            if let Some(load) = &mut pod.load {
+                (load.viewers, load.capacity) = (next(), next());
+            }
         }
         let planned = plan(&seen);
         prop_assert!(!planned.reasons(&seen.fleet).is_empty());
