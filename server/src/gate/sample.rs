@@ -23,6 +23,15 @@ struct Sender {
     shown: u32,
 }
 
+/// A sender's part of the trailing window. Messages are whole: of 20 places 11 loud senders have one each,
+/// and 9 of them a second one, rather than 9 places left empty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Share {
+    each: u32,
+    /// So many senders may have one more.
+    on_top: u32,
+}
+
 /// Chooses what is shown: never more than the cap in any trailing second, all of it at once if need be;
 /// and when more is offered than fits, no sender more than the water level (max-min fairness).
 #[derive(Debug, Default)]
@@ -30,8 +39,10 @@ pub struct Sampler {
     senders: HashMap<u64, Sender>,
     /// What was shown in the trailing window, oldest first.
     log: VecDeque<(Instant, u64)>,
-    /// The most one sender may have in the trailing window.
-    share: Option<u32>,
+    /// What one sender may have in the trailing window; nothing while all fit.
+    share: Option<Share>,
+    /// How many senders have one more than their share in the trailing window.
+    on_top: u32,
     reckoned: Option<Instant>,
     turned: Option<Instant>,
     latest: Option<Instant>,
@@ -50,11 +61,14 @@ impl Sampler {
         let key = if full { EVERYONE_ELSE } else { sender };
         let state = self.senders.entry(key).or_default();
         state.offered = state.offered.saturating_add(1);
-        let has_its_share = self.share.is_some_and(|share| state.shown >= share);
-        if has_its_share || self.log.len() >= cap as usize {
+        let has_its_share = self.share.is_some_and(|share| state.shown >= share.each);
+        let may_have_more =
+            self.share.is_some_and(|share| state.shown == share.each && self.on_top < share.on_top);
+        if (has_its_share && !may_have_more) || self.log.len() >= cap as usize {
             return false;
         }
         state.shown += 1;
+        self.on_top += u32::from(has_its_share);
         self.log.push_back((now, key));
         true
     }
@@ -74,6 +88,8 @@ impl Sampler {
             }
             self.log.pop_front();
             if let Some(state) = self.senders.get_mut(&sender) {
+                let had_more = self.share.is_some_and(|share| state.shown > share.each);
+                self.on_top = self.on_top.saturating_sub(u32::from(had_more));
                 state.shown = state.shown.saturating_sub(1);
             }
         }
@@ -101,18 +117,25 @@ impl Sampler {
         let budget = (f64::from(cap) * seconds) as u64;
         let demands =
             self.senders.values().map(|state| u64::from(state.offered) + u64::from(state.offered_before));
-        self.share = water_level(demands, budget).map(|level| ((level as f64 / seconds) as u32).max(1));
+        self.share = water_level(demands, budget).map(|(left, waiting)| {
+            let rate = left as f64 / waiting as f64 / seconds;
+            let each = (rate as u32).max(1);
+            Share { each, on_top: ((rate - f64::from(each)).max(0.0) * waiting as f64).round() as u32 }
+        });
+        let has_more = |state: &&Sender| self.share.is_some_and(|share| state.shown > share.each);
+        self.on_top = self.senders.values().filter(has_more).count() as u32;
     }
 }
 
-/// The highest level to which each demand can be met within the budget; nothing if all can be met in full.
-fn water_level(demands: impl Iterator<Item = u64>, budget: u64) -> Option<u64> {
+/// The level to which each demand can be met within the budget, as what is left for how many; nothing if
+/// all can be met in full.
+fn water_level(demands: impl Iterator<Item = u64>, budget: u64) -> Option<(u64, u64)> {
     let mut demands: Vec<u64> = demands.collect();
     demands.sort_unstable();
     let (mut left, mut waiting) = (budget, demands.len() as u64);
     for demand in demands {
         if demand.saturating_mul(waiting) > left {
-            return Some(left / waiting);
+            return Some((left, waiting));
         }
         left -= demand;
         waiting -= 1;
@@ -172,6 +195,24 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_whole_messages_leave_no_place_empty() {
+        for senders in [3, 7, 11, 13, 19] {
+            let (mut sampler, start) = (Sampler::default(), Instant::now());
+            let mut shown = vec![0; senders];
+            for i in 0..10_000 {
+                let sender = i as usize % senders;
+                if sampler.offer(sender as u64, 20, start + Duration::from_millis(i)) && i >= 2_000 {
+                    shown[sender] += 1;
+                }
+            }
+            let all: u32 = shown.iter().sum();
+            assert!((150..=160).contains(&all), "{senders}: {all} of 160");
+            let (least, most) = (shown.iter().min().unwrap(), shown.iter().max().unwrap());
+            assert!(most - least <= 8 + least / 4, "{senders}: {shown:?}");
+        }
+    }
+
+    #[test]
     fn a_lone_sender_gets_the_whole_room() {
         let (mut sampler, start) = (Sampler::default(), Instant::now());
         let offers = (0..10_000).filter(|i| sampler.offer(1, 20, start + Duration::from_millis(*i)));
@@ -199,8 +240,8 @@ mod tests {
 
     #[test]
     fn water_fills_small_demands_first() {
-        assert_eq!(water_level([1, 1, 100].into_iter(), 20), Some(18));
+        assert_eq!(water_level([1, 1, 100].into_iter(), 20), Some((18, 1)));
         assert_eq!(water_level([5, 5].into_iter(), 10), None);
-        assert_eq!(water_level([9, 9, 9].into_iter(), 10), Some(3));
+        assert_eq!(water_level([9, 9, 9].into_iter(), 10), Some((10, 3)));
     }
 }
