@@ -1,0 +1,201 @@
+use danmu_wire::{Gift, Removed};
+use proptest::prelude::*;
+
+use super::*;
+
+fn chat(text: &str) -> Chat {
+    Chat { id: text.to_owned(), text: text.to_owned(), n: 1, ..Chat::default() }
+}
+
+fn opened(settings: Settings, now: Instant) -> State {
+    let mut room = State::new(settings, now);
+    room.opened(Opening { epoch: "E".into(), ..Opening::default() }, false, now);
+    room
+}
+
+fn gift(room: &State) -> Event {
+    Event::Gift(Gift { offset: room.offset + 1, ..Gift::default() })
+}
+
+fn room() -> (State, Instant) {
+    let now = Instant::now();
+    (opened(Settings::default(), now), now)
+}
+
+#[test]
+fn a_quiet_rooms_message_goes_out_at_once() {
+    let (mut room, now) = room();
+    assert_eq!(room.chat(chat("a"), true, now), Next::Flush);
+}
+
+#[test]
+fn what_arrives_during_a_fan_out_goes_out_as_one_batch_after_it() {
+    let (mut room, now) = room();
+    room.chat(chat("a"), true, now);
+    assert_eq!(room.take(now).chat.len(), 1);
+    for text in ["b", "c", "d"] {
+        assert_eq!(room.chat(chat(text), true, now), Next::Nothing);
+    }
+    assert_eq!(room.flushed(now), Next::Flush);
+    assert_eq!(room.take(now).chat.len(), 3);
+    assert_eq!(room.flushed(now), Next::Nothing);
+}
+
+#[test]
+fn a_busy_room_ticks_and_a_quiet_one_does_not() {
+    let (mut room, start) = room();
+    let mut flushes = 0;
+    let mut tick = None;
+    for i in 0..400u64 {
+        let now = start + Duration::from_millis(i * 5);
+        if tick.is_some_and(|at| at <= now) {
+            tick = None;
+            if room.ticked(now) == Next::Flush {
+                flushes += 1;
+                room.take(now);
+                room.flushed(now);
+            }
+        }
+        match room.chat(chat(&i.to_string()), true, now) {
+            Next::Flush => {
+                flushes += 1;
+                room.take(now);
+                room.flushed(now);
+            }
+            Next::TickAt(at) => tick = Some(at),
+            Next::Nothing => {}
+        }
+    }
+    // 40 messages at once each, then 1.8 s at one flush in 50 ms.
+    assert!((60..=85).contains(&flushes), "{flushes}");
+}
+
+#[test]
+fn duplicates_in_a_flush_become_one_with_a_count() {
+    let (mut room, now) = room();
+    for text in ["gg", "hi", "gg", "gg"] {
+        room.chat(chat(text), true, now);
+    }
+    let batch = room.take(now);
+    let said: Vec<(String, u32)> = batch
+        .chat
+        .iter()
+        .map(|e| match e {
+            Event::Chat(c) => (c.text.clone(), c.n),
+            _ => unreachable!(),
+        })
+        .collect();
+    assert_eq!(said, [("gg".to_owned(), 3), ("hi".to_owned(), 1)]);
+    assert_eq!(batch.chats, 4);
+}
+
+#[test]
+fn a_viewer_back_from_a_cut_gets_every_gift_or_is_told() {
+    let (mut room, now) = room();
+    for _ in 0..3 {
+        room.priority(gift(&room), now).unwrap();
+    }
+    room.take(now);
+    room.flushed(now);
+    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }));
+    assert_eq!((entry.recovered, entry.missed.len(), entry.offset), (true, 2, 3));
+    let other = room.enter(Some(&Position { epoch: "F".into(), offset: 1 }));
+    assert_eq!((other.recovered, other.missed.len()), (false, 0));
+    let future = room.enter(Some(&Position { epoch: "E".into(), offset: 9 }));
+    assert!(!future.recovered && future.behind);
+}
+
+#[test]
+fn what_was_removed_does_not_come_back_as_history() {
+    let (mut room, now) = room();
+    room.chat(chat("bad"), true, now);
+    room.chat(chat("good"), true, now);
+    room.take(now);
+    room.flushed(now);
+    let removed = Removed { offset: 1, ids: vec!["bad".into()], ..Removed::default() };
+    room.priority(Event::Removed(removed), now).unwrap();
+    let history: Vec<String> = room.enter(None).history.into_iter().map(|c| c.text).collect();
+    assert_eq!(history, ["good"]);
+}
+
+#[test]
+fn the_priority_lane_refuses_instead_of_growing_and_chat_drops_its_oldest() {
+    let now = Instant::now();
+    let mut room = opened(Settings { waiting: 2, ..Settings::default() }, now);
+    room.priority(gift(&room), now).unwrap();
+    room.priority(gift(&room), now).unwrap();
+    assert_eq!(room.priority(gift(&room), now), Err(Full));
+    for text in ["a", "b", "c"] {
+        room.chat(chat(text), true, now);
+    }
+    assert_eq!((room.take(now).chats, room.overflowed), (2, 1));
+}
+
+#[test]
+fn a_new_epoch_is_told_to_everybody_and_its_events_follow() {
+    let (mut room, now) = room();
+    room.priority(gift(&room), now).unwrap();
+    room.take(now);
+    room.flushed(now);
+    let log = vec![Event::Gift(Gift { offset: 1, ..Gift::default() })];
+    room.opened(Opening { epoch: "F".into(), offset: 1, log, moderation: Vec::new() }, true, now);
+    assert_eq!(room.enter(None).offset, 0, "what is not flushed yet will come by the flush");
+    let batch = room.take(now);
+    assert!(matches!(&batch.priority[0], Event::Gap(gap) if gap.epoch.as_deref() == Some("F")));
+    assert_eq!(batch.priority[1].offset(), Some(1));
+    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }));
+    assert!(!entry.recovered && entry.epoch == "F" && entry.offset == 1);
+}
+
+#[test]
+fn only_this_pods_chats_go_to_the_other_pods_with_a_count() {
+    let now = Instant::now();
+    let mut room = opened(Settings { relayed: true, ..Settings::default() }, now);
+    for (text, ours) in [("a", true), ("b", false), ("a", true), ("c", true)] {
+        room.chat(chat(text), ours, now);
+    }
+    let batch = room.take(now);
+    assert_eq!((batch.ours.len(), batch.published, batch.chat.len()), (2, 0, 3));
+    room.flushed(now);
+    room.chat(chat("d"), true, now);
+    assert_eq!(room.take(now).published, 2);
+}
+
+proptest! {
+    /// Whoever joins at any moment with any position sees each priority event exactly once:
+    /// recovered or live.
+    #[test]
+    fn no_gift_is_missed_or_doubled_around_a_join(
+        steps in proptest::collection::vec(0u8..4, 1..80), join_at in 0usize..80, seen in 0u64..10,
+    ) {
+        let (mut room, now) = room();
+        let mut got: Vec<u64> = Vec::new();
+        let mut from = None;
+        let mut since = 0;
+        for (i, step) in steps.iter().enumerate() {
+            if i == join_at {
+                let top = room.flushed_offset;
+                since = seen.min(top);
+                let entry = room.enter(Some(&Position { epoch: "E".into(), offset: since }));
+                prop_assert!(entry.recovered);
+                got.extend(entry.missed.iter().filter_map(Event::offset));
+                from = Some(entry.from);
+            }
+            match step {
+                0 | 1 => { room.priority(gift(&room), now).unwrap(); }
+                2 if !room.in_flight => {
+                    let batch = room.take(now);
+                    if from.is_some_and(|from| batch.sequence >= from) {
+                        got.extend(batch.priority.iter().filter_map(Event::offset));
+                    }
+                }
+                3 if room.in_flight => { room.flushed(now); }
+                _ => {}
+            }
+        }
+        if from.is_some() {
+            let expected: Vec<u64> = (since + 1..=room.flushed_offset).collect();
+            prop_assert_eq!(got, expected);
+        }
+    }
+}
