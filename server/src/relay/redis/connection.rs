@@ -89,7 +89,19 @@ impl Connection {
         matches!(self, Connection::Cluster(_))
     }
 
-    /// Sends a command. Calls that are polled in order are sent in order.
+    /// Publishes packets of one channel, in this order.
+    pub(super) async fn publish_all(&self, channel: &str, packets: &[&[u8]]) -> Result<(), RedisError> {
+        let mut pipeline = redis::pipe();
+        for packet in packets {
+            pipeline.cmd(self.publish()).arg(channel).arg(packet).ignore();
+        }
+        match self.clone() {
+            Connection::Single(mut connection) => pipeline.exec_async(&mut connection).await,
+            Connection::Cluster(mut connection) => pipeline.exec_async(&mut connection).await,
+        }
+    }
+
+    /// Sends a command.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         match self.clone() {
             Connection::Single(mut connection) => connection.req_packed_command(command).await,
