@@ -190,7 +190,9 @@ impl Pod {
         key: Option<&str>,
     ) -> Result<Receipt, PublishError> {
         let id = ulid::Ulid::generate().to_string();
-        self.relay.priority(room, Event::Gift(Gift { id, gift: name.to_owned(), ..Gift::default() }), key).await
+        self.relay
+            .priority(room, Event::Gift(Gift { id, gift: name.to_owned(), ..Gift::default() }), key)
+            .await
     }
 
     /// Publishes again until it is taken; under one key, so that it counts once.
@@ -213,7 +215,12 @@ impl Pod {
         self.relay.chat(room, before, &chats);
     }
 
-    pub(crate) async fn moderate(&self, room: &str, target: Target, lifted: bool) -> Result<bool, PublishError> {
+    pub(crate) async fn moderate(
+        &self,
+        room: &str,
+        target: Target,
+        lifted: bool,
+    ) -> Result<bool, PublishError> {
         self.relay.moderate(room, Change { target, until: None, lifted }).await
     }
 

@@ -26,7 +26,9 @@ impl RedisServer {
         for _ in 0..5 {
             let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
             let mut arguments: Vec<String> =
-                ["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning", "--dir"].map(str::to_owned).into();
+                ["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning", "--dir"]
+                    .map(str::to_owned)
+                    .into();
             arguments.push(folder.path().to_str().unwrap().to_owned());
             arguments.extend(extra.iter().map(|&word| word.to_owned()));
             let mut redis = RedisServer { child: spawn(port, &arguments), port, arguments, folder };
@@ -107,7 +109,10 @@ fn spawn(port: u16, arguments: &[String]) -> Child {
     let mut command = Command::new(program());
     command.args(["--port", &port.to_string()]).args(arguments).stdout(Stdio::null());
     command.spawn().unwrap_or_else(|error| {
-        panic!("{} does not start ({error}): install Debian's redis-server, or set DANMU_REDIS_SERVER", program())
+        panic!(
+            "{} does not start ({error}): install Debian's redis-server, or set DANMU_REDIS_SERVER",
+            program()
+        )
     })
 }
 
@@ -156,9 +161,11 @@ impl RedisCluster {
         let nodes: Vec<_> = (0..count)
             .map(|_| {
                 let bus = free_port().to_string();
-                let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port"];
+                let options =
+                    ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port"];
                 // Replicas stand for election however long ago they heard their primary.
-                let more = [&bus, "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
+                let more =
+                    [&bus, "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
                 RedisServer::start_with(&[&options[..], &more[..]].concat())
             })
             .collect();
@@ -172,7 +179,8 @@ impl RedisCluster {
             }
             if i > 0 {
                 let first = &cluster.nodes[0];
-                let bus = &first.arguments[first.arguments.iter().position(|a| a == "--cluster-port").unwrap() + 1];
+                let bus =
+                    &first.arguments[first.arguments.iter().position(|a| a == "--cluster-port").unwrap() + 1];
                 node.text(&["CLUSTER", "MEET", "127.0.0.1", &first.port.to_string(), bus]);
             }
         }

@@ -2,32 +2,28 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use danmu_wire::{Event, Lane};
 use rand::RngExt;
-use redis::{PushInfo, PushKind, RedisError};
+use redis::{PushInfo, RedisError};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
 use super::{
-    Address, BYTES, Command, Connection, Session, Shared,
+    Address, Command, Connection, Session, Shared,
     packet::{self, Packet},
-    script::{self, Answer},
+    pushed::{self, Push, Pushed},
+    script::Answer,
     subscription::Subscription,
     unix_micros,
 };
 use crate::relay::{Change, Deliver, Opening, peers::Arrived, sequence::Step};
 
-/// Pushed messages that wait; at 20,000 a second these are 400 ms.
-const PUSHED: usize = 8192;
 /// Loads on their way at once.
 const LOADS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
@@ -38,17 +34,6 @@ const PING: Duration = Duration::from_secs(2);
 /// The first wait before a new connection, and the longest. Each is drawn anew, so that the pods of a
 /// fleet do not all come back in the same moment.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-
-/// What Redis pushes, on its way to the link.
-struct Pushed {
-    messages: mpsc::Sender<(String, Vec<u8>)>,
-    bytes: AtomicUsize,
-    /// Something was lost on the way: a full queue, or a cluster node that went away.
-    lost: AtomicBool,
-    /// Rung when the session turned out to be dead.
-    broken: Arc<Notify>,
-    is_cluster: bool,
-}
 
 /// A load that came back.
 struct Load {
@@ -76,14 +61,8 @@ pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mps
     let mut wait = BACK_OFF[0];
     let mut told = false;
     loop {
-        let (messages, mut pushed) = mpsc::channel(PUSHED);
-        let queue = Arc::new(Pushed {
-            messages,
-            bytes: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
-            broken: Arc::default(),
-            is_cluster: address.is_cluster(),
-        });
+        let (pushes, mut pushed) = mpsc::channel(pushed::QUEUE);
+        let queue = Arc::new(Pushed::new(pushes, address.is_cluster()));
         match link.connect(&address, &queue).await {
             Ok((commanding, listening)) => {
                 (wait, told) = (BACK_OFF[0], false);
@@ -158,7 +137,7 @@ impl Link {
         commanding: Connection,
         listening: &Connection,
         queue: &Pushed,
-        pushed: &mut mpsc::Receiver<(String, Vec<u8>)>,
+        pushed: &mut mpsc::Receiver<Push>,
         commands: &mut mpsc::Receiver<Command>,
     ) {
         let channels: Vec<String> = self.rooms.keys().map(|room| self.shared.keys.channel(room)).collect();
@@ -178,10 +157,13 @@ impl Link {
         loop {
             tokio::select! {
                 () = queue.broken.notified() => break,
-                Some((channel, bytes)) = pushed.recv() => {
-                    queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
-                    self.take(&channel, &bytes, &commanding);
-                }
+                Some(push) = pushed.recv() => match push {
+                    Push::Message(channel, bytes) => {
+                        queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+                        self.take(&channel, &bytes, &commanding);
+                    }
+                    Push::Ended(channel) => self.ended(&channel),
+                },
                 Some(load) = self.loads.join_next() => {
                     if let Ok(load) = load {
                         self.loaded(load, &session);
@@ -194,8 +176,11 @@ impl Link {
                     }
                 }
                 _ = tick.tick() => {
-                    let lost = queue.lost.swap(false, Ordering::Relaxed);
-                    if !self.tick(lost, &commanding, listening).await {
+                    let cut = queue.cut.swap(false, Ordering::Relaxed);
+                    let lost = queue.lost.swap(false, Ordering::Relaxed) || cut;
+                    if !self.subscribe_again(cut, listening).await
+                        || !self.tick(lost, &commanding, listening).await
+                    {
                         break;
                     }
                 }
@@ -385,6 +370,31 @@ impl Link {
         }
     }
 
+    /// A subscription that ended without our doing has to be made anew.
+    fn ended(&mut self, channel: &str) {
+        let subscription = self.shared.keys.room(channel).and_then(|room| self.rooms.get_mut(room));
+        if let Some(subscription) = subscription {
+            (subscription.is_cut, subscription.reload) = (true, true);
+        }
+    }
+
+    /// On a cluster: subscribes anew where a slot moved, and everywhere when a node went away. The client
+    /// library forgets a subscription that the server ended, and renews those of a dead node only when
+    /// some command happens to find the new one.
+    async fn subscribe_again(&mut self, everywhere: bool, listening: &Connection) -> bool {
+        let mut cut = Vec::new();
+        for (room, subscription) in &mut self.rooms {
+            if std::mem::take(&mut subscription.is_cut) || everywhere {
+                cut.push(self.shared.keys.channel(room));
+            }
+        }
+        let subscribed = listening.subscribe(&cut).await;
+        if let Err(error) = &subscribed {
+            tracing::warn!(%error, rooms = cut.len(), "rooms of the Redis cluster cannot be subscribed to again");
+        }
+        subscribed.is_ok()
+    }
+
     /// Once a second: rooms that were missed, numbers to tell, pods that fell silent, lanes to compare.
     async fn tick(&mut self, lost: bool, commanding: &Connection, listening: &Connection) -> bool {
         let Some(deliver) = self.shared.deliver() else { return true };
@@ -423,33 +433,6 @@ impl Link {
         let left = self.rooms.keys().filter(|room| !open.contains(*room)).cloned().collect();
         self.close(left, listening).await;
         true
-    }
-}
-
-impl Pushed {
-    /// On the connection's own task: never waits.
-    fn take(&self, info: PushInfo, shared: &Shared) {
-        match info.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let Some(message) = script::message(info.data) else { return };
-                let length = message.1.len();
-                if self.bytes.fetch_add(length, Ordering::Relaxed) + length > BYTES
-                    || self.messages.try_send(message).is_err()
-                {
-                    self.bytes.fetch_sub(length, Ordering::Relaxed);
-                    self.lost.store(true, Ordering::Relaxed);
-                    shared.metrics.lost("inbox_full");
-                }
-            }
-            // One server: the session is over. A cluster: one of its nodes, which comes back by itself.
-            PushKind::Disconnection => {
-                self.lost.store(true, Ordering::Relaxed);
-                if !self.is_cluster {
-                    self.broken.notify_one();
-                }
-            }
-            _ => {}
-        }
     }
 }
 

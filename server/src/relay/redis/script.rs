@@ -1,7 +1,7 @@
 //! The three scripts, and what they answer. Each is one step in Redis, on one primary.
 
 use danmu_wire::Event;
-use redis::{FromRedisValue, RedisError, Script, Value};
+use redis::{FromRedisValue, RedisError, Script};
 
 use super::{connection::Connection, keys::Keys, packet};
 use crate::relay::{Change, LOG, PublishError, Receipt, Target};
@@ -158,16 +158,5 @@ fn changes(fields: &[String]) -> Vec<Change> {
 impl std::fmt::Debug for Scripts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Scripts")
-    }
-}
-
-/// What a pushed message holds: the channel and the bytes.
-pub(super) fn message(data: Vec<Value>) -> Option<(String, Vec<u8>)> {
-    let mut data = data.into_iter();
-    match (data.next()?, data.next()?) {
-        (Value::BulkString(channel), Value::BulkString(bytes)) => {
-            Some((String::from_utf8(channel).ok()?, bytes))
-        }
-        _ => None,
     }
 }

@@ -1,0 +1,100 @@
+//! A cluster of several processes.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Acknowledged,
+    support::{
+        pod::{Pod, eventually},
+        redis::RedisCluster,
+    },
+};
+
+const FLEET: &str = "test/cluster";
+
+fn slot(cluster: &RedisCluster, room: &str) -> u16 {
+    cluster.slot(&format!("danmu:{{{FLEET}/{room}}}:live"))
+}
+
+/// Rooms on every primary; the first one is at home on the first primary.
+fn rooms(cluster: &RedisCluster) -> Vec<String> {
+    let mut rooms: Vec<String> = (0..12).map(|i| format!("room{i}")).collect();
+    rooms.sort_by_key(|room| cluster.home(slot(cluster, room)));
+    let homes: std::collections::HashSet<_> =
+        rooms.iter().map(|room| cluster.home(slot(cluster, room))).collect();
+    assert_eq!((homes.len(), cluster.home(slot(cluster, &rooms[0]))), (3, 0));
+    rooms
+}
+
+/// Says something in every room until the other pod hears it; answers how long that took.
+async fn hear_each_other(a: &Pod, b: &Pod, rooms: &[String], before: &mut u64) -> Duration {
+    let started = Instant::now();
+    eventually("chats arrive in every room", async || {
+        for room in rooms {
+            a.chat(room, *before, &[&format!("after {started:?}")]);
+        }
+        *before += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        rooms.iter().all(|room| b.seen(room).chats.contains(&format!("after {started:?}")))
+    })
+    .await;
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moves_takes_its_rooms_along() {
+    let cluster = RedisCluster::start(3, false);
+    let (a, b) = (Pod::on_redis(&cluster.url(), true, FLEET), Pod::on_redis(&cluster.url(), true, FLEET));
+    let rooms = rooms(&cluster);
+    for room in &rooms {
+        a.open(room).await;
+        b.open(room).await;
+    }
+    let (room, mut acknowledged, mut before) = (&rooms[0], Acknowledged::default(), 0);
+    for i in 0..5 {
+        acknowledged.gift(&a, room, format!("before{i}")).await;
+    }
+    hear_each_other(&a, &b, &rooms, &mut before).await;
+    std::thread::scope(|scope| scope.spawn(|| cluster.move_slot(slot(&cluster, room), 0, 1)).join().unwrap());
+    let moved = hear_each_other(&a, &b, &rooms, &mut before).await;
+    for i in 0..5 {
+        acknowledged.gift(&b, room, format!("after{i}")).await;
+    }
+    for pod in [&a, &b] {
+        eventually("the last one came", async || pod.seen(room).names().contains(&"after4")).await;
+        acknowledged.came_or_its_loss_was_told(&pod.seen(room));
+    }
+    assert!(moved < Duration::from_secs(5), "{moved:?}");
+    assert_eq!(b.seen(rooms.last().unwrap()).openings, 1, "rooms of other slots notice nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_dies_and_its_replica_takes_over() {
+    let mut cluster = RedisCluster::start(3, true);
+    let (a, b) = (Pod::on_redis(&cluster.url(), true, FLEET), Pod::on_redis(&cluster.url(), true, FLEET));
+    let rooms = rooms(&cluster);
+    for room in &rooms {
+        a.open(room).await;
+        b.open(room).await;
+    }
+    let (mut acknowledged, mut before) = (Acknowledged::default(), 0);
+    for i in 0..5 {
+        acknowledged.gift(&a, &rooms[0], format!("before{i}")).await;
+    }
+    cluster.nodes[0].kill();
+    let started = Instant::now();
+    for i in 0..5 {
+        acknowledged.gift(&b, &rooms[0], format!("after{i}")).await;
+    }
+    println!("gifts are taken again after {:?}", started.elapsed());
+    hear_each_other(&a, &b, &rooms, &mut before).await;
+    println!("all rooms hear each other after {:?}", started.elapsed());
+    for pod in [&a, &b] {
+        eventually("the last one came", async || pod.seen(&rooms[0]).names().contains(&"after4")).await;
+        let seen = pod.seen(&rooms[0]);
+        acknowledged.came_or_its_loss_was_told(&seen);
+        assert!(seen.openings > 1, "a failover begins a new epoch: {seen:?}");
+        let other = pod.seen(rooms.last().unwrap());
+        println!("the other shard: {} openings, {} alone", other.openings, other.alone);
+    }
+}
