@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
 mod cluster;
+mod failover;
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
