@@ -4,6 +4,8 @@
 
 mod cluster;
 mod failover;
+mod rooms;
+mod secure;
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
