@@ -6,7 +6,7 @@ use crate::{
     Acknowledged,
     support::{
         pod::{Pod, eventually},
-        redis::RedisCluster,
+        redis::{RedisCluster, RedisServer},
     },
 };
 
@@ -70,6 +70,16 @@ async fn a_slot_that_moves_takes_its_rooms_along() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_dies_and_its_replica_takes_over() {
+    a_replica_takes_over(|primary| primary.kill()).await;
+}
+
+/// Its sockets stay open and say nothing, as those of a host that lost its power.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_falls_silent_and_its_replica_takes_over() {
+    a_replica_takes_over(|primary| primary.freeze(true)).await;
+}
+
+async fn a_replica_takes_over(fails: impl FnOnce(&mut RedisServer)) {
     let mut cluster = RedisCluster::start(3, true);
     let (a, b) = (Pod::on_redis(&cluster.url(), true, FLEET), Pod::on_redis(&cluster.url(), true, FLEET));
     let rooms = rooms(&cluster);
@@ -81,7 +91,7 @@ async fn a_primary_dies_and_its_replica_takes_over() {
     for i in 0..5 {
         acknowledged.gift(&a, &rooms[0], format!("before{i}")).await;
     }
-    cluster.nodes[0].kill();
+    fails(&mut cluster.nodes[0]);
     let started = Instant::now();
     for i in 0..5 {
         acknowledged.gift(&b, &rooms[0], format!("after{i}")).await;

@@ -19,7 +19,7 @@ const FLEET: &str = "test/failover";
 
 /// A replica that has all its primary has.
 fn replica_of(primary: &RedisServer) -> RedisServer {
-    let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
     while !replica.text(&["INFO", "replication"]).contains("master_link_status:up") {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }

@@ -47,8 +47,8 @@ async fn five_thousand_rooms_are_few_commands_and_silent_at_rest() {
     let calls = commands(&redis);
     println!("{ROOMS} rooms open after {took:?} with {} SUBSCRIBE", calls["subscribe"]);
     assert!(calls["subscribe"] <= 50, "{calls:?}");
-    // One load each, and at most two words to other pods.
-    assert!(calls["evalsha"] <= ROOMS as u64 + 10 && calls["publish"] <= 2 * ROOMS as u64 + 10, "{calls:?}");
+    assert!(calls["evalsha"] <= ROOMS as u64 + 10, "one load each: {calls:?}");
+    assert!(calls["publish"] <= 3 * ROOMS as u64 + 10, "an epoch and two words to other pods: {calls:?}");
     let here = (resident_kb().saturating_sub(memory.0) << 10) / ROOMS as u64;
     let there = figure(&redis, "memory", "used_memory").saturating_sub(memory.1) / ROOMS as u64;
     println!("memory a room: {here} bytes in the pod (with the test's record), {there} bytes in Redis");

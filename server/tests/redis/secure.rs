@@ -136,6 +136,19 @@ async fn the_readmes_rights_suffice_on_a_cluster_and_each_is_needed_somewhere() 
     assert_eq!(needless, ["role"]);
 }
 
+#[tokio::test]
+async fn a_redis_that_refuses_us_is_not_asked_all_the_time() {
+    let redis = RedisServer::start();
+    redis.text(&["ACL", "SETUSER", "danmu", "on", ">secret", "~*", "&*", "+@all", "-subscribe"]);
+    let pod = Pod::on_redis(&redis.url().replace("redis://", "redis://danmu:secret@"), false, "test/refused");
+    pod.start_to_open("talk");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let connects = pod.metrics.connects.get();
+    assert!((2..10).contains(&connects) && pod.seen("talk").alone > 0, "{connects}");
+    redis.text(&["ACL", "SETUSER", "danmu", "+subscribe"]);
+    eventually("it is taken once it may", async || pod.seen("talk").openings == 1).await;
+}
+
 /// A server as a process, to read its log.
 struct Process(Child);
 

@@ -35,6 +35,9 @@ const PING: Duration = Duration::from_secs(2);
 /// fleet do not all come back in the same moment.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
+/// How long a room that opens waits for a connection to be made before it goes on alone.
+const BEARABLE: Duration = Duration::from_secs(1);
+
 /// A load that came back.
 struct Load {
     room: Arc<str>,
@@ -47,6 +50,8 @@ struct Link {
     loads: JoinSet<Load>,
     permits: Arc<Semaphore>,
     ticks: u32,
+    /// Whether a failing load was told; there is one a room and second.
+    complained: bool,
 }
 
 /// Connects, serves, and connects again, until the process ends.
@@ -57,51 +62,74 @@ pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mps
         loads: JoinSet::new(),
         permits: Arc::new(Semaphore::new(LOADS)),
         ticks: 0,
+        complained: false,
     };
     let mut wait = BACK_OFF[0];
     let mut told = false;
     loop {
         let (pushes, mut pushed) = mpsc::channel(pushed::QUEUE);
         let queue = Arc::new(Pushed::new(pushes, address.is_cluster()));
-        match link.connect(&address, &queue).await {
+        let mut connecting = std::pin::pin!(connect(Arc::clone(&link.shared), &address, &queue));
+        let connected = match tokio::time::timeout(BEARABLE, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => match link.meanwhile(&mut commands, connecting).await {
+                Some(connected) => connected,
+                None => return,
+            },
+        };
+        let started = Instant::now();
+        let served = match connected {
             Ok((commanding, listening)) => {
-                (wait, told) = (BACK_OFF[0], false);
-                link.serve(commanding, &listening, &queue, &mut pushed, &mut commands).await;
+                link.serve(commanding, &listening, &queue, &mut pushed, &mut commands).await
             }
+            Err(error) => Err(error),
+        };
+        match served {
+            // A server that takes us and is of no use, as a replica is, must not be asked all the time.
+            Ok(()) if started.elapsed() > BACK_OFF[1] => (wait, told) = (BACK_OFF[0], false),
+            Ok(()) => {}
             Err(error) if !told => {
                 told = true;
-                tracing::warn!(%error, "Redis cannot be reached; rooms go on by themselves");
+                tracing::warn!(%error, "Redis cannot be used; rooms go on by themselves");
             }
             Err(_) => {}
         }
         link.go_alone();
-        let until = tokio::time::Instant::now() + wait.mul_f64(rand::rng().random_range(0.5..1.5));
+        let pause = tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.5)));
         wait = (wait * 2).min(BACK_OFF[1]);
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => break,
-                command = commands.recv() => match command {
-                    Some(command) => link.note(&command),
-                    None => return,
-                },
-            }
+        if link.meanwhile(&mut commands, pause).await.is_none() {
+            return;
         }
     }
 }
 
+async fn connect(
+    shared: Arc<Shared>,
+    address: &Address,
+    queue: &Arc<Pushed>,
+) -> Result<(Connection, Connection), RedisError> {
+    let (queue, metrics) = (Arc::clone(queue), Arc::clone(&shared.metrics));
+    let take = move |info: PushInfo| queue.take(info, &shared);
+    let (commanding, listening) =
+        tokio::try_join!(Connection::open(address, |_: PushInfo| {}), Connection::open(address, take))?;
+    metrics.connects.inc();
+    Ok((commanding, listening))
+}
+
 impl Link {
-    async fn connect(
-        &self,
-        address: &Address,
-        queue: &Arc<Pushed>,
-    ) -> Result<(Connection, Connection), RedisError> {
-        let ignore = |_: PushInfo| {};
-        let commanding = Connection::open(address, ignore).await?;
-        let queue = Arc::clone(queue);
-        let shared = Arc::clone(&self.shared);
-        let listening = Connection::open(address, move |info| queue.take(info, &shared)).await?;
-        self.shared.metrics.connects.inc();
-        Ok((commanding, listening))
+    /// Waits for something while Redis is away, and goes on alone with rooms that open; `None` at the end.
+    async fn meanwhile<T>(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        something: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut something = std::pin::pin!(something);
+        loop {
+            tokio::select! {
+                done = &mut something => return Some(done),
+                command = commands.recv() => self.note(&command?),
+            }
+        }
     }
 
     /// Redis is away: whoever waits for a room is let in.
@@ -139,12 +167,9 @@ impl Link {
         queue: &Pushed,
         pushed: &mut mpsc::Receiver<Push>,
         commands: &mut mpsc::Receiver<Command>,
-    ) {
+    ) -> Result<(), RedisError> {
         let channels: Vec<String> = self.rooms.keys().map(|room| self.shared.keys.channel(room)).collect();
-        if let Err(error) = listening.subscribe(&channels).await {
-            tracing::warn!(%error, "Redis refused the subscriptions");
-            return;
-        }
+        listening.subscribe(&channels).await?;
         let broken = Arc::clone(&queue.broken);
         let session = Arc::new(Session { commanding: commanding.clone(), broken });
         self.shared.session.store(Some(Arc::clone(&session)));
@@ -188,6 +213,7 @@ impl Link {
         }
         pings.abort();
         tracing::warn!("the connection to Redis is lost; rooms go on by themselves");
+        Ok(())
     }
 
     /// After a cut every room's lane is made whole from the log.
@@ -277,12 +303,15 @@ impl Link {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(room = &*room, %error, "the room's log could not be loaded");
+                if !std::mem::replace(&mut self.complained, true) {
+                    tracing::warn!(room = &*room, %error, "the room's log could not be loaded; more of this is not told");
+                }
                 subscription.sequence.load_failed();
                 subscription.reload = true;
                 return session.failed(&error);
             }
         };
+        self.complained = false;
         let loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
         subscription.version = answer.version;
         let offset = subscription.sequence.offset();
