@@ -322,8 +322,8 @@ mod tests {
         let command = Flags::augment_args(clap::Command::new("danmu-server"));
         for flag in command.get_arguments() {
             let (name, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
-            let row = format!("| `--{name} ");
-            let told = readme.lines().find(|line| line.starts_with(&row));
+            let rows = [format!("| `--{name} "), format!("| `--{name}`")];
+            let told = readme.lines().find(|line| rows.iter().any(|row| line.starts_with(row)));
             assert!(
                 told.is_some_and(|line| line.contains(&format!("| `{variable}` |"))),
                 "{name} {variable}"
