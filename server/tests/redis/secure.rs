@@ -90,8 +90,8 @@ async fn all_of_it(a: &Pod, b: &Pod) {
     b.open("talk").await;
     assert_eq!(b.gets("talk", 1).await.names(), ["rose"]);
     eventually("both are there", async || b.seen("talk").peers.pods == 1).await;
-    // Two rounds of pings.
-    tokio::time::sleep(std::time::Duration::from_millis(4500)).await;
+    // A round of pings.
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     assert!(!a.relay.is_degraded() && !b.relay.is_degraded());
 }
 

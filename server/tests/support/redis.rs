@@ -25,10 +25,8 @@ impl RedisServer {
         // Somebody else may take the port between our looking for it and Redis's taking it.
         for _ in 0..5 {
             let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-            let mut arguments: Vec<String> =
-                ["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning", "--dir"]
-                    .map(str::to_owned)
-                    .into();
+            let options = ["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0", "--dir"];
+            let mut arguments: Vec<String> = options.map(str::to_owned).into();
             arguments.push(folder.path().to_str().unwrap().to_owned());
             arguments.extend(extra.iter().map(|&word| word.to_owned()));
             let mut redis = RedisServer { child: spawn(port, &arguments), port, arguments, folder };
@@ -57,6 +55,12 @@ impl RedisServer {
     pub(crate) fn text(&self, words: &[&str]) -> String {
         let answer = self.command(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
         String::from_redis_value(answer).unwrap_or_default()
+    }
+
+    /// The port that nodes of a cluster talk to each other on.
+    fn bus(&self) -> &str {
+        let option = self.arguments.iter().position(|word| word == "--cluster-port").unwrap();
+        &self.arguments[option + 1]
     }
 
     /// Whether it came up; not when the port was taken.
@@ -164,8 +168,7 @@ impl RedisCluster {
                 let options =
                     ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port"];
                 // Replicas stand for election however long ago they heard their primary.
-                let more =
-                    [&bus, "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
+                let more = [&bus, "--cluster-replica-validity-factor", "0"];
                 RedisServer::start_with(&[&options[..], &more[..]].concat())
             })
             .collect();
@@ -177,11 +180,9 @@ impl RedisCluster {
                 let (from, to) = (bounds(i).to_string(), (bounds(i + 1) - 1).to_string());
                 node.text(&["CLUSTER", "ADDSLOTSRANGE", &from, &to]);
             }
-            if i > 0 {
-                let first = &cluster.nodes[0];
-                let bus =
-                    &first.arguments[first.arguments.iter().position(|a| a == "--cluster-port").unwrap() + 1];
-                node.text(&["CLUSTER", "MEET", "127.0.0.1", &first.port.to_string(), bus]);
+            // Each is told of all before it: gossip alone takes seconds.
+            for other in &cluster.nodes[..i] {
+                node.text(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), other.bus()]);
             }
         }
         cluster.wait("all know each other", |node| node.text(&["CLUSTER", "NODES"]).lines().count() == count);
