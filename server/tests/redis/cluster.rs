@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Acknowledged,
+    proxy::Proxy,
     support::{
         pod::{Pod, eventually},
-        redis::{RedisCluster, RedisServer},
+        redis::{RedisCluster, RedisServer, free_port},
     },
 };
 
@@ -106,5 +107,32 @@ async fn a_replica_takes_over(fails: impl FnOnce(&mut RedisServer)) {
         assert!(seen.openings > 1, "a failover begins a new epoch: {seen:?}");
         let other = pod.seen(rooms.last().unwrap());
         println!("the other shard: {} openings, {} alone", other.openings, other.alone);
+    }
+}
+
+/// The client library repeats a command whose answer got lost with its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_makes_no_gift_come_twice() {
+    let (proxy, bus) = (Proxy::start(0).await, free_port().to_string());
+    let port = proxy.port.to_string();
+    let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", &port];
+    let node = RedisServer::start_with(&[options, announced].concat());
+    proxy.lead_to(node.port);
+    node.text(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    eventually("the cluster is whole", async || node.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        .await;
+    let url = format!("redis://127.0.0.1:{port}");
+    let (a, b) = (Pod::on_redis(&url, true, FLEET), Pod::on_redis(&url, true, FLEET));
+    a.open("talk").await;
+    b.open("talk").await;
+    a.gift("talk", "first").await.unwrap();
+    proxy.swallow_an_answer();
+    let _ = a.gift("talk", "second").await;
+    assert!(proxy.has_swallowed());
+    a.gift_at_last("talk", "third").await;
+    for pod in [&a, &b] {
+        eventually("the third came", async || pod.seen("talk").names().contains(&"third")).await;
+        assert_eq!(pod.seen("talk").names(), ["first", "second", "third"]);
     }
 }

@@ -1,14 +1,8 @@
 //! Another primary: by sentinels, behind the same address, or the old one with an old snapshot.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU16, Ordering},
-};
-
-use tokio::net::{TcpListener, TcpStream};
-
 use crate::{
     Acknowledged,
+    proxy::Proxy,
     support::{
         pod::{Pod, eventually},
         redis::{self, RedisServer},
@@ -109,45 +103,4 @@ async fn a_flush_begins_a_new_epoch() {
     let redis = RedisServer::start();
     let pods = two_pods(&redis.url()).await;
     gifts_around(&pods, async || drop(redis.text(&["FLUSHALL"]))).await;
-}
-
-/// One address, and another server behind it when wanted.
-struct Proxy {
-    port: u16,
-    target: Arc<AtomicU16>,
-    cut: Arc<tokio::sync::Notify>,
-}
-
-impl Proxy {
-    async fn start(target: u16) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (target, cut) = (Arc::new(AtomicU16::new(target)), Arc::new(tokio::sync::Notify::new()));
-        let (to, cuts) = (Arc::clone(&target), Arc::clone(&cut));
-        tokio::spawn(async move {
-            while let Ok((mut from, _)) = listener.accept().await {
-                let (to, cuts) = (Arc::clone(&to), Arc::clone(&cuts));
-                tokio::spawn(async move {
-                    let address = ("127.0.0.1", to.load(Ordering::Relaxed));
-                    let Ok(mut to) = TcpStream::connect(address).await else { return };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
-                        () = cuts.notified() => {}
-                    }
-                });
-            }
-        });
-        Proxy { port, target, cut }
-    }
-
-    /// For new connections.
-    fn lead_to(&self, port: u16) {
-        self.target.store(port, Ordering::Relaxed);
-    }
-
-    /// For all: those that are open are cut.
-    fn turn_to(&self, port: u16) {
-        self.lead_to(port);
-        self.cut.notify_waiters();
-    }
 }

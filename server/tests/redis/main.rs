@@ -4,6 +4,7 @@
 
 mod cluster;
 mod failover;
+mod proxy;
 mod rooms;
 mod secure;
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
