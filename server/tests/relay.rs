@@ -115,6 +115,22 @@ async fn a_flush_of_redis_begins_a_new_epoch_and_everybody_is_told() {
 }
 
 #[tokio::test]
+async fn an_old_snapshot_of_redis_is_no_recovery() {
+    let mut redis = RedisServer::start();
+    let pod = pod(&redis).await;
+    let (mut viewer, joined) = join_since(&pod, "none.0").await;
+    gift(&pod, "saved").await;
+    redis.text(&["SAVE"]);
+    gift(&pod, "acknowledged and lost").await;
+    viewer.find(|e| is_gift(e, "acknowledged and lost")).await;
+    redis.kill();
+    redis.start_again();
+    let gap = viewer.find(|e| matches!(e, Event::Gap(gap) if gap.epoch.is_some())).await;
+    let (_, rejoined) = join_since(&pod, &format!("{}.1", joined.epoch)).await;
+    assert!(!rejoined.recovered && rejoined.epoch != joined.epoch, "{rejoined:?} {gap:?}");
+}
+
+#[tokio::test]
 async fn without_redis_rooms_go_on_and_gifts_are_refused_and_then_all_is_whole_again() {
     let mut redis = RedisServer::start();
     let (a, b) = (pod(&redis).await, pod(&redis).await);

@@ -13,8 +13,10 @@ use redis::{
 
 use super::address::{Address, Kind};
 
-/// For a connection to be made.
-const CONNECT: Duration = Duration::from_secs(2);
+/// For a connection to one server to be made.
+const CONNECT: Duration = Duration::from_secs(1);
+/// For all of it: of a cluster's nodes, or of the sentinels, some may be silent, and each costs its time.
+const CONNECT_ALL: Duration = Duration::from_secs(6);
 /// For a command to be answered.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// For a ping: with one every 2 s a half-open link is noticed within 5 s.
@@ -37,7 +39,7 @@ impl Connection {
         address: &Address,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Connection, RedisError> {
-        let opened = tokio::time::timeout(CONNECT, Connection::open_patiently(address, pushed)).await;
+        let opened = tokio::time::timeout(CONNECT_ALL, Connection::open_patiently(address, pushed)).await;
         opened.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
 
@@ -89,7 +91,19 @@ impl Connection {
         matches!(self, Connection::Cluster(_))
     }
 
-    /// Sends a command. Calls that are polled in order are sent in order.
+    /// Publishes packets of one channel, in this order.
+    pub(super) async fn publish_all(&self, channel: &str, packets: &[&[u8]]) -> Result<(), RedisError> {
+        let mut pipeline = redis::pipe();
+        for packet in packets {
+            pipeline.cmd(self.publish()).arg(channel).arg(packet).ignore();
+        }
+        match self.clone() {
+            Connection::Single(mut connection) => pipeline.exec_async(&mut connection).await,
+            Connection::Cluster(mut connection) => pipeline.exec_async(&mut connection).await,
+        }
+    }
+
+    /// Sends a command.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         match self.clone() {
             Connection::Single(mut connection) => connection.req_packed_command(command).await,

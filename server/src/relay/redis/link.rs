@@ -2,32 +2,28 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use danmu_wire::{Event, Lane};
 use rand::RngExt;
-use redis::{PushInfo, PushKind, RedisError};
+use redis::{PushInfo, RedisError};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
 use super::{
-    Address, BYTES, Command, Connection, Session, Shared,
+    Address, Command, Connection, Session, Shared,
     packet::{self, Packet},
-    script::{self, Answer},
+    pushed::{self, Push, Pushed},
+    script::Answer,
     subscription::Subscription,
     unix_micros,
 };
 use crate::relay::{Change, Deliver, Opening, peers::Arrived, sequence::Step};
 
-/// Pushed messages that wait; at 20,000 a second these are 400 ms.
-const PUSHED: usize = 8192;
 /// Loads on their way at once.
 const LOADS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
@@ -39,16 +35,8 @@ const PING: Duration = Duration::from_secs(2);
 /// fleet do not all come back in the same moment.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// What Redis pushes, on its way to the link.
-struct Pushed {
-    messages: mpsc::Sender<(String, Vec<u8>)>,
-    bytes: AtomicUsize,
-    /// Something was lost on the way: a full queue, or a cluster node that went away.
-    lost: AtomicBool,
-    /// Rung when the session turned out to be dead.
-    broken: Arc<Notify>,
-    is_cluster: bool,
-}
+/// How long a room that opens waits for a connection to be made before it goes on alone.
+const BEARABLE: Duration = Duration::from_secs(1);
 
 /// A load that came back.
 struct Load {
@@ -62,6 +50,8 @@ struct Link {
     loads: JoinSet<Load>,
     permits: Arc<Semaphore>,
     ticks: u32,
+    /// Whether a failing load was told; there is one a room and second.
+    complained: bool,
 }
 
 /// Connects, serves, and connects again, until the process ends.
@@ -72,57 +62,74 @@ pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mps
         loads: JoinSet::new(),
         permits: Arc::new(Semaphore::new(LOADS)),
         ticks: 0,
+        complained: false,
     };
     let mut wait = BACK_OFF[0];
     let mut told = false;
     loop {
-        let (messages, mut pushed) = mpsc::channel(PUSHED);
-        let queue = Arc::new(Pushed {
-            messages,
-            bytes: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
-            broken: Arc::default(),
-            is_cluster: address.is_cluster(),
-        });
-        match link.connect(&address, &queue).await {
+        let (pushes, mut pushed) = mpsc::channel(pushed::QUEUE);
+        let queue = Arc::new(Pushed::new(pushes, address.is_cluster()));
+        let mut connecting = std::pin::pin!(connect(Arc::clone(&link.shared), &address, &queue));
+        let connected = match tokio::time::timeout(BEARABLE, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => match link.meanwhile(&mut commands, connecting).await {
+                Some(connected) => connected,
+                None => return,
+            },
+        };
+        let started = Instant::now();
+        let served = match connected {
             Ok((commanding, listening)) => {
-                (wait, told) = (BACK_OFF[0], false);
-                link.serve(commanding, &listening, &queue, &mut pushed, &mut commands).await;
+                link.serve(commanding, &listening, &queue, &mut pushed, &mut commands).await
             }
+            Err(error) => Err(error),
+        };
+        match served {
+            // A server that takes us and is of no use, as a replica is, must not be asked all the time.
+            Ok(()) if started.elapsed() > BACK_OFF[1] => (wait, told) = (BACK_OFF[0], false),
+            Ok(()) => {}
             Err(error) if !told => {
                 told = true;
-                tracing::warn!(%error, "Redis cannot be reached; rooms go on by themselves");
+                tracing::warn!(%error, "Redis cannot be used; rooms go on by themselves");
             }
             Err(_) => {}
         }
         link.go_alone();
-        let until = tokio::time::Instant::now() + wait.mul_f64(rand::rng().random_range(0.5..1.5));
+        let pause = tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.5)));
         wait = (wait * 2).min(BACK_OFF[1]);
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => break,
-                command = commands.recv() => match command {
-                    Some(command) => link.note(&command),
-                    None => return,
-                },
-            }
+        if link.meanwhile(&mut commands, pause).await.is_none() {
+            return;
         }
     }
 }
 
+async fn connect(
+    shared: Arc<Shared>,
+    address: &Address,
+    queue: &Arc<Pushed>,
+) -> Result<(Connection, Connection), RedisError> {
+    let (queue, metrics) = (Arc::clone(queue), Arc::clone(&shared.metrics));
+    let take = move |info: PushInfo| queue.take(info, &shared);
+    let (commanding, listening) =
+        tokio::try_join!(Connection::open(address, |_: PushInfo| {}), Connection::open(address, take))?;
+    metrics.connects.inc();
+    Ok((commanding, listening))
+}
+
 impl Link {
-    async fn connect(
-        &self,
-        address: &Address,
-        queue: &Arc<Pushed>,
-    ) -> Result<(Connection, Connection), RedisError> {
-        let ignore = |_: PushInfo| {};
-        let commanding = Connection::open(address, ignore).await?;
-        let queue = Arc::clone(queue);
-        let shared = Arc::clone(&self.shared);
-        let listening = Connection::open(address, move |info| queue.take(info, &shared)).await?;
-        self.shared.metrics.connects.inc();
-        Ok((commanding, listening))
+    /// Waits for something while Redis is away, and goes on alone with rooms that open; `None` at the end.
+    async fn meanwhile<T>(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        something: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut something = std::pin::pin!(something);
+        loop {
+            tokio::select! {
+                done = &mut something => return Some(done),
+                command = commands.recv() => self.note(&command?),
+            }
+        }
     }
 
     /// Redis is away: whoever waits for a room is let in.
@@ -158,14 +165,11 @@ impl Link {
         commanding: Connection,
         listening: &Connection,
         queue: &Pushed,
-        pushed: &mut mpsc::Receiver<(String, Vec<u8>)>,
+        pushed: &mut mpsc::Receiver<Push>,
         commands: &mut mpsc::Receiver<Command>,
-    ) {
+    ) -> Result<(), RedisError> {
         let channels: Vec<String> = self.rooms.keys().map(|room| self.shared.keys.channel(room)).collect();
-        if let Err(error) = listening.subscribe(&channels).await {
-            tracing::warn!(%error, "Redis refused the subscriptions");
-            return;
-        }
+        listening.subscribe(&channels).await?;
         let broken = Arc::clone(&queue.broken);
         let session = Arc::new(Session { commanding: commanding.clone(), broken });
         self.shared.session.store(Some(Arc::clone(&session)));
@@ -178,10 +182,13 @@ impl Link {
         loop {
             tokio::select! {
                 () = queue.broken.notified() => break,
-                Some((channel, bytes)) = pushed.recv() => {
-                    queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
-                    self.take(&channel, &bytes, &commanding);
-                }
+                Some(push) = pushed.recv() => match push {
+                    Push::Message(channel, bytes) => {
+                        queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+                        self.take(&channel, &bytes, &commanding);
+                    }
+                    Push::Ended(channel) => self.ended(&channel),
+                },
                 Some(load) = self.loads.join_next() => {
                     if let Ok(load) = load {
                         self.loaded(load, &session);
@@ -194,8 +201,11 @@ impl Link {
                     }
                 }
                 _ = tick.tick() => {
-                    let lost = queue.lost.swap(false, Ordering::Relaxed);
-                    if !self.tick(lost, &commanding, listening).await {
+                    let cut = queue.cut.swap(false, Ordering::Relaxed);
+                    let lost = queue.lost.swap(false, Ordering::Relaxed) || cut;
+                    if !self.subscribe_again(cut, listening).await
+                        || !self.tick(lost, &commanding, listening).await
+                    {
                         break;
                     }
                 }
@@ -203,6 +213,7 @@ impl Link {
         }
         pings.abort();
         tracing::warn!("the connection to Redis is lost; rooms go on by themselves");
+        Ok(())
     }
 
     /// After a cut every room's lane is made whole from the log.
@@ -292,12 +303,15 @@ impl Link {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(room = &*room, %error, "the room's log could not be loaded");
+                if !std::mem::replace(&mut self.complained, true) {
+                    tracing::warn!(room = &*room, %error, "the room's log could not be loaded; more of this is not told");
+                }
                 subscription.sequence.load_failed();
                 subscription.reload = true;
                 return session.failed(&error);
             }
         };
+        self.complained = false;
         let loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
         subscription.version = answer.version;
         let offset = subscription.sequence.offset();
@@ -385,6 +399,31 @@ impl Link {
         }
     }
 
+    /// A subscription that ended without our doing has to be made anew.
+    fn ended(&mut self, channel: &str) {
+        let subscription = self.shared.keys.room(channel).and_then(|room| self.rooms.get_mut(room));
+        if let Some(subscription) = subscription {
+            (subscription.is_cut, subscription.reload) = (true, true);
+        }
+    }
+
+    /// On a cluster: subscribes anew where a slot moved, and everywhere when a node went away. The client
+    /// library forgets a subscription that the server ended, and renews those of a dead node only when
+    /// some command happens to find the new one.
+    async fn subscribe_again(&mut self, everywhere: bool, listening: &Connection) -> bool {
+        let mut cut = Vec::new();
+        for (room, subscription) in &mut self.rooms {
+            if std::mem::take(&mut subscription.is_cut) || everywhere {
+                cut.push(self.shared.keys.channel(room));
+            }
+        }
+        let subscribed = listening.subscribe(&cut).await;
+        if let Err(error) = &subscribed {
+            tracing::warn!(%error, rooms = cut.len(), "rooms of the Redis cluster cannot be subscribed to again");
+        }
+        subscribed.is_ok()
+    }
+
     /// Once a second: rooms that were missed, numbers to tell, pods that fell silent, lanes to compare.
     async fn tick(&mut self, lost: bool, commanding: &Connection, listening: &Connection) -> bool {
         let Some(deliver) = self.shared.deliver() else { return true };
@@ -423,33 +462,6 @@ impl Link {
         let left = self.rooms.keys().filter(|room| !open.contains(*room)).cloned().collect();
         self.close(left, listening).await;
         true
-    }
-}
-
-impl Pushed {
-    /// On the connection's own task: never waits.
-    fn take(&self, info: PushInfo, shared: &Shared) {
-        match info.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let Some(message) = script::message(info.data) else { return };
-                let length = message.1.len();
-                if self.bytes.fetch_add(length, Ordering::Relaxed) + length > BYTES
-                    || self.messages.try_send(message).is_err()
-                {
-                    self.bytes.fetch_sub(length, Ordering::Relaxed);
-                    self.lost.store(true, Ordering::Relaxed);
-                    shared.metrics.lost("inbox_full");
-                }
-            }
-            // One server: the session is over. A cluster: one of its nodes, which comes back by itself.
-            PushKind::Disconnection => {
-                self.lost.store(true, Ordering::Relaxed);
-                if !self.is_cluster {
-                    self.broken.notify_one();
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod keys;
 mod link;
 pub mod packet;
+mod pushed;
 mod script;
 mod sender;
 mod subscription;
@@ -103,10 +104,11 @@ impl Session {
 
     /// Ends the session when the error says that it is dead, or that this server is no primary any more.
     fn failed(&self, error: &RedisError) {
+        // Redis 6.2 wraps what a script ran into in an error of its own.
         let demoted = matches!(
             error.kind(),
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-        );
+        ) || error.detail().is_some_and(|detail| detail.contains("READONLY"));
         if demoted || error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
             self.broken.notify_one();
         }

@@ -1,7 +1,7 @@
 //! The three scripts, and what they answer. Each is one step in Redis, on one primary.
 
 use danmu_wire::Event;
-use redis::{FromRedisValue, RedisError, Script, Value};
+use redis::{FromRedisValue, RedisError, Script};
 
 use super::{connection::Connection, keys::Keys, packet};
 use crate::relay::{Change, LOG, PublishError, Receipt, Target};
@@ -15,6 +15,8 @@ const META_SECONDS: u32 = 7 * 24 * 3600;
 const MODERATION_SECONDS: u32 = 90 * 24 * 3600;
 /// How long a publish counts once.
 const ONCE_SECONDS: u32 = 3600;
+/// The same without a key, on a cluster: its connection repeats a command whose answer got lost.
+const REPEAT_SECONDS: u32 = 10;
 /// Mutes and bans of one room.
 const MAX_CHANGES: usize = 30_000;
 
@@ -66,12 +68,16 @@ impl Scripts {
         key: Option<&str>,
     ) -> Result<Result<Receipt, PublishError>, RedisError> {
         let json = |event: &Event| serde_json::to_string(event).unwrap_or_default();
+        let (key, seconds) = match (key, event.id()) {
+            (Some(key), _) => (key, ONCE_SECONDS),
+            (None, Some(id)) if connection.is_cluster() => (id, REPEAT_SECONDS),
+            _ => ("", 0),
+        };
         let mut call = self.publish.prepare_invoke();
-        call.key(keys.meta(room)).key(keys.log(room)).key(keys.once(room, key.unwrap_or_default()));
+        call.key(keys.meta(room)).key(keys.log(room)).key(keys.once(room, key));
         call.arg(json(event)).arg(fresh_epoch()).arg(LOG).arg(LOG_SECONDS).arg(META_SECONDS);
         call.arg(keys.channel(room)).arg(connection.publish());
-        call.arg(if key.is_some() { ONCE_SECONDS } else { 0 });
-        call.arg(json(&crate::relay::without_id(event))).arg(event.id().unwrap_or_default());
+        call.arg(seconds).arg(json(&crate::relay::without_id(event))).arg(event.id().unwrap_or_default());
         let answer: Vec<String> = Vec::from_redis_value(connection.invoke(&call).await?)?;
         Ok(match answer.as_slice() {
             [_, epoch, offset, id] => Ok(Receipt {
@@ -158,16 +164,5 @@ fn changes(fields: &[String]) -> Vec<Change> {
 impl std::fmt::Debug for Scripts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Scripts")
-    }
-}
-
-/// What a pushed message holds: the channel and the bytes.
-pub(super) fn message(data: Vec<Value>) -> Option<(String, Vec<u8>)> {
-    let mut data = data.into_iter();
-    match (data.next()?, data.next()?) {
-        (Value::BulkString(channel), Value::BulkString(bytes)) => {
-            Some((String::from_utf8(channel).ok()?, bytes))
-        }
-        _ => None,
     }
 }

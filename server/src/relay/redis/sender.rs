@@ -1,6 +1,9 @@
 //! Publishes chats and numbers, in the order in which rooms gave them.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
@@ -26,19 +29,22 @@ async fn send(shared: &Shared, turn: &[Outgoing]) {
         turn.iter().for_each(|_| shared.metrics.lost("away"));
         return;
     };
-    let connection = &session.commanding;
-    let each = turn.iter().map(|packet| {
-        let mut command = redis::cmd(connection.publish());
-        command.arg(&packet.channel).arg(&packet.bytes);
-        async move { connection.send(&command).await }
+    let mut rooms: HashMap<&str, Vec<&[u8]>> = HashMap::new();
+    for packet in turn {
+        rooms.entry(&packet.channel).or_default().push(&packet.bytes);
+    }
+    // A cluster's connection keeps no order between commands, only within a pipeline.
+    let each = rooms.into_iter().map(|(channel, packets)| {
+        let connection = &session.commanding;
+        async move { (packets.len() as u64, connection.publish_all(channel, &packets).await) }
     });
-    for sent in join_all(each).await {
+    for (packets, sent) in join_all(each).await {
         match sent {
-            Ok(_) => {
-                shared.metrics.published.inc();
+            Ok(()) => {
+                shared.metrics.published.inc_by(packets);
             }
             Err(error) => {
-                shared.metrics.lost("not_sent");
+                (0..packets).for_each(|_| shared.metrics.lost("not_sent"));
                 session.failed(&error);
             }
         }

@@ -20,6 +20,8 @@ pub(super) struct Subscription {
     pub(super) version: String,
     /// Whether the log has to be loaded at the next tick.
     pub(super) reload: bool,
+    /// Whether the channel has to be subscribed to anew at the next tick.
+    pub(super) is_cut: bool,
     /// When the lane was last used.
     pub(super) used: Option<Instant>,
     told: Option<(Instant, u64, u32)>,
@@ -35,6 +37,7 @@ impl Subscription {
             roster: Roster::default(),
             version: String::new(),
             reload: false,
+            is_cut: false,
             used: None,
             told: None,
             asked: false,
