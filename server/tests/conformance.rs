@@ -84,6 +84,7 @@ every_relay! {
         a_key_counts_once_and_is_refused_for_another_message
         the_epoch_stays_while_the_room_is_open
         a_closed_room_gets_nothing_and_its_place_is_right_when_it_opens_again
+        a_room_that_opens_again_at_once_is_told_at_once
         what_was_acknowledged_reaches_a_room_that_was_full
         a_mute_holds_until_it_is_lifted
         a_disconnection_is_told_and_not_kept;
@@ -173,6 +174,18 @@ async fn a_closed_room_gets_nothing_and_its_place_is_right_when_it_opens_again(f
     let seen = fleet.a().gets("talk", after.offset as usize).await;
     seen.is_whole();
     assert_eq!((&seen.epoch, seen.gifts.last().unwrap().1), (&after.epoch, after.offset));
+}
+
+/// The close and the open used to be taken in one turn, which closed the room that had just been opened.
+async fn a_room_that_opens_again_at_once_is_told_at_once(fleet: &Fleet) {
+    fleet.open("talk").await;
+    for _ in 0..20 {
+        fleet.a().close("talk");
+        let opened = tokio::time::timeout(Duration::from_millis(800), fleet.a().open("talk")).await;
+        assert!(opened.is_ok(), "the tick found it, a second later");
+    }
+    fleet.a().gift("talk", "rose").await.unwrap();
+    fleet.a().gets("talk", 1).await;
 }
 
 async fn what_was_acknowledged_reaches_a_room_that_was_full(fleet: &Fleet) {

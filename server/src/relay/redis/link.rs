@@ -238,9 +238,22 @@ impl Link {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Open(room) if !self.rooms.contains_key(&room) => opened.push(room),
-                Command::Open(room) | Command::Check(room) => self.load(&room, commanding),
-                Command::Close(room) => closed.push(room),
+                Command::Open(room) => {
+                    closed.retain(|other| *other != room);
+                    match self.rooms.get_mut(&room) {
+                        // Its close was overtaken or lost: this is another room, which has been told nothing.
+                        Some(subscription) => {
+                            subscription.forget_told();
+                            self.load(&room, commanding);
+                        }
+                        None => opened.push(room),
+                    }
+                }
+                Command::Check(room) => self.load(&room, commanding),
+                Command::Close(room) => {
+                    opened.retain(|other| *other != room);
+                    closed.push(room);
+                }
             }
             next = commands.try_recv().ok();
         }

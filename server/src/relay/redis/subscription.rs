@@ -53,6 +53,13 @@ impl Subscription {
         }
     }
 
+    /// The room is opened anew: nothing that was delivered before counts.
+    pub(super) fn forget_told(&mut self) {
+        self.sequence = Sequence::default();
+        self.version.clear();
+        self.delivered = Peers::default();
+    }
+
     /// Whether other pods have to be told this pod's numbers now. Changes are told once a second at most,
     /// because this is asked once a second.
     pub(super) fn has_to_tell(&mut self, here: &Here, now: Instant) -> bool {
