@@ -1,0 +1,5 @@
+//! x
+pub mod check;
+pub mod history;
+pub mod schedule;
+pub mod world;
