@@ -298,7 +298,10 @@ impl Link {
                 return session.failed(&error);
             }
         };
-        let loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
+        let mut loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
+        if !self.shared.recovers && !loaded.anew {
+            (loaded.lost, loaded.events) = (0, Vec::new());
+        }
         subscription.version = answer.version;
         let offset = subscription.sequence.offset();
         if loaded.anew {
