@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use danmu_wire::{Event, Lane};
 use rand::RngExt;
-use redis::{PushInfo, PushKind, RedisError};
+use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinSet,
@@ -45,6 +45,10 @@ struct Pushed {
     bytes: AtomicUsize,
     /// Something was lost on the way: a full queue, or a cluster node that went away.
     lost: AtomicBool,
+    /// Channels that a cluster's node does not have any more, because their slot moved.
+    moved: Mutex<Vec<String>>,
+    /// Rung when a channel moved.
+    rung: Notify,
     /// Rung when the session turned out to be dead.
     broken: Arc<Notify>,
     is_cluster: bool,
@@ -81,6 +85,8 @@ pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mps
             messages,
             bytes: AtomicUsize::new(0),
             lost: AtomicBool::new(false),
+            moved: Mutex::default(),
+            rung: Notify::new(),
             broken: Arc::default(),
             is_cluster: address.is_cluster(),
         });
@@ -178,6 +184,11 @@ impl Link {
         loop {
             tokio::select! {
                 () = queue.broken.notified() => break,
+                () = queue.rung.notified() => {
+                    if !self.follow(queue.moved(), &commanding, listening).await {
+                        break;
+                    }
+                }
                 Some((channel, bytes)) = pushed.recv() => {
                     queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
                     self.take(&channel, &bytes, &commanding);
@@ -253,6 +264,28 @@ impl Link {
         }
         self.shared.metrics.subscriptions.set(self.rooms.len() as i64);
         subscribed.is_ok()
+    }
+
+    /// Subscribes where the slots of these channels are now. The client does that by itself only after a
+    /// command of the same connection was redirected, and on this one there are none.
+    async fn follow(
+        &mut self,
+        mut channels: Vec<String>,
+        commanding: &Connection,
+        listening: &Connection,
+    ) -> bool {
+        let room = |channel: &String| Some(Arc::from(self.shared.keys.room(channel)?));
+        let is_open = |room: &Option<Arc<str>>| room.as_ref().is_some_and(|room| self.rooms.contains_key(room));
+        channels.retain(|channel| is_open(&room(channel)));
+        let rooms: Vec<Arc<str>> = channels.iter().filter_map(room).collect();
+        if let Err(error) = listening.subscribe(&channels).await {
+            tracing::warn!(%error, "subscriptions could not follow their slots");
+            return false;
+        }
+        for room in rooms {
+            self.load(&room, commanding);
+        }
+        true
     }
 
     async fn close(&mut self, rooms: Vec<Arc<str>>, listening: &Connection) {
@@ -430,6 +463,10 @@ impl Link {
 }
 
 impl Pushed {
+    fn moved(&self) -> Vec<String> {
+        std::mem::take(&mut self.moved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// On the connection's own task: never waits.
     fn take(&self, info: PushInfo, shared: &Shared) {
         match info.kind {
@@ -442,6 +479,18 @@ impl Pushed {
                     self.bytes.fetch_sub(length, Ordering::Relaxed);
                     self.lost.store(true, Ordering::Relaxed);
                     shared.metrics.lost("inbox_full");
+                }
+            }
+            // Also the answer when we left a channel; the link knows.
+            PushKind::SUnsubscribe => {
+                let Some(Value::BulkString(channel)) = info.data.into_iter().next() else { return };
+                let Ok(channel) = String::from_utf8(channel) else { return };
+                let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+                if moved.len() < PUSHED {
+                    moved.push(channel);
+                    self.rung.notify_one();
+                } else {
+                    self.broken.notify_one();
                 }
             }
             // One server: the session is over. A cluster: one of its nodes, which comes back by itself.
