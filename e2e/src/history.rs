@@ -204,7 +204,10 @@ pub struct Count {
 impl History {
     /// Viewers' last connections, by viewer.
     pub fn last_connection(&self, viewer: usize) -> Option<&Connection> {
-        self.connections.iter().rev().find(|connection| connection.viewer == viewer && connection.joined().is_some())
+        self.connections
+            .iter()
+            .rev()
+            .find(|connection| connection.viewer == viewer && connection.joined().is_some())
     }
 }
 

@@ -26,6 +26,8 @@ const TALKERS: usize = 5;
 const PUBLISHERS: usize = 2;
 /// From the last fault to the last messages.
 const SETTLES: Ms = 13_000;
+/// The same for servers that are to fail anyway.
+const SETTLES_BADLY: Ms = 1_000;
 /// From the last messages to the end: they have 3 s, and the pods are asked for their numbers.
 const LASTS: Ms = 3_500;
 
@@ -76,13 +78,13 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<History, WorldError> {
         actors.spawn(publisher(stage.clone(), number));
     }
     let (store, links) = (Arc::new(Mutex::new(store)), Arc::new(links));
-    let [on_pods, on_store] = plan
-        .schedule()
-        .map(|steps| nemesis(stage.clone(), steps, Arc::clone(&store), Arc::clone(&links)));
+    let [on_pods, on_store] =
+        plan.schedule().map(|steps| nemesis(stage.clone(), steps, Arc::clone(&store), Arc::clone(&links)));
     tokio::try_join!(on_pods, on_store)?;
     stage.wait_until(plan.trouble).await;
     pods.are_alive().await?;
-    let ending = end(&stage, &phase, &words).await;
+    let settles = if plan.no_recovery { SETTLES_BADLY } else { SETTLES };
+    let ending = end(&stage, settles, &phase, &words).await;
     pods.are_alive().await?;
     phase.send_replace(Phase::Over);
     while actors.join_next().await.is_some() {}
@@ -112,10 +114,15 @@ async fn links(plan: &Plan, store: &Store) -> Result<(Vec<Vec<String>>, Vec<Link
     Ok((arguments, links))
 }
 
-async fn end(stage: &Stage, phase: &watch::Sender<Phase>, words: &watch::Sender<Vec<Option<String>>>) -> Ending {
+async fn end(
+    stage: &Stage,
+    settles: Ms,
+    phase: &watch::Sender<Phase>,
+    words: &watch::Sender<Vec<Option<String>>>,
+) -> Ending {
     let mended = stage.now();
     phase.send_replace(Phase::Settle);
-    stage.wait_until(mended + SETTLES).await;
+    stage.wait_until(mended + settles).await;
     phase.send_replace(Phase::Last);
     // Whoever is in the middle of publishing or speaking comes to its end.
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -19,7 +19,7 @@ pub enum Nemesis {
     Pair,
     /// Servers, and a Redis cluster of three.
     Cluster,
-    /// Only subscriptions and links: what recovery from the log mends.
+    /// Only short cuts of subscriptions and links: what recovery from the log mends.
     Links,
 }
 
@@ -112,7 +112,10 @@ pub fn draw(seed: u64, nemesis: Nemesis, pods: usize, until: Ms) -> [Vec<Step>; 
                 cards.shuffle(&mut random);
             }
             let Some(act) = cards.pop() else { break };
-            let lasts = lasts(act, &mut random);
+            let mut lasts = lasts(act, &mut random);
+            if nemesis == Nemesis::Links {
+                lasts = lasts.min(1_500);
+            }
             let round = at % (TROUBLE + CALM);
             if round + lasts > TROUBLE {
                 cards.push(act);
@@ -147,6 +150,7 @@ fn store_deck(nemesis: Nemesis, pods: usize, random: &mut StdRng) -> Vec<Act> {
         link(Traffic::HalfOpen),
         link(Traffic::Late(Duration::from_millis(200))),
     ];
+    let cuts = vec![link(Traffic::Cut), Act::CutSubscriptions];
     let redis = [Act::CutSubscriptions, Act::PauseRedis, Act::StopRedis, Act::Flush];
     match nemesis {
         Nemesis::Pair => {
@@ -154,7 +158,7 @@ fn store_deck(nemesis: Nemesis, pods: usize, random: &mut StdRng) -> Vec<Act> {
             [links, redis.to_vec(), more.to_vec()].concat()
         }
         Nemesis::Cluster => [redis.to_vec(), vec![Act::MoveSlot, Act::MoveSlot]].concat(),
-        Nemesis::Links => [links, vec![Act::CutSubscriptions; 2]].concat(),
+        Nemesis::Links => cuts,
     }
 }
 
@@ -163,9 +167,7 @@ fn lasts(act: Act, random: &mut StdRng) -> Ms {
         Act::CutSubscriptions | Act::Flush | Act::MoveSlot => 0,
         Act::KillPod(_) | Act::DrainPod(_) => random.random_range(100..5_000),
         Act::FailOver | Act::SplitBrain | Act::RestartRedis => random.random_range(200..4_000),
-        Act::PauseRedis | Act::StopRedis | Act::StopPod(_) | Act::Link(..) => {
-            random.random_range(300..9_000)
-        }
+        Act::PauseRedis | Act::StopRedis | Act::StopPod(_) | Act::Link(..) => random.random_range(300..9_000),
     }
 }
 

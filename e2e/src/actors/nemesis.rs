@@ -26,8 +26,7 @@ pub async fn nemesis(
         let from = stage.now();
         let lasts = Duration::from_millis(step.lasts);
         carry_out(&stage, step.act, lasts, &store, &links).await?;
-        let fault =
-            Fault { what: step.act.to_string(), from, until: stage.now(), epochs: step.act.epochs() };
+        let fault = Fault { what: step.act.to_string(), from, until: stage.now(), epochs: step.act.epochs() };
         stage.history().faults.push(fault);
     }
     Ok(())

@@ -100,13 +100,8 @@ impl Viewer {
         let url = format!("ws://{}/rooms/soak/ws?room=soak{query}", addresses.public);
         let opened = self.stage.now();
         let (socket, _) = timeout(Duration::from_secs(2), connect_async(url)).await.ok()?.ok()?;
-        let connection = Connection {
-            viewer: self.number,
-            pod: addresses.pod,
-            since,
-            opened,
-            ..Connection::default()
-        };
+        let connection =
+            Connection { viewer: self.number, pod: addresses.pod, since, opened, ..Connection::default() };
         let index = {
             let mut history = self.stage.history();
             history.connections.push(connection);

@@ -127,8 +127,8 @@ fn calm(history: &History, found: &mut Vec<Violation>) {
             continue;
         }
         for (index, connection) in history.connections.iter().enumerate() {
-            let there = connection.joined().is_some_and(|joined| joined < said.at)
-                && connection.end() > shown + SOON;
+            let there =
+                connection.joined().is_some_and(|joined| joined < said.at) && connection.end() > shown + SOON;
             if there && !texts.get(index).is_some_and(|texts| texts.contains(said.text.as_str())) {
                 let what = format!("{} was shown at {shown} ms in calm, and did not come", said.text);
                 let (rule, connection) = (Rule::CalmChatArrives, Some(index));

@@ -10,9 +10,10 @@ const COUNTED: Ms = 10_000;
 
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let mut tell = |rule, at, connection, what| found.push(Violation { rule, at, connection, what });
-    let received = history.connections.iter().any(|connection| {
-        connection.seen.iter().any(|seen| matches!(seen.what, What::Gift { .. }))
-    });
+    let received = history
+        .connections
+        .iter()
+        .any(|connection| connection.seen.iter().any(|seen| matches!(seen.what, What::Gift { .. })));
     if !received {
         tell(Rule::NotVacuous, 0, None, "no viewer received a gift: the run shows nothing".to_owned());
     }
@@ -68,12 +69,12 @@ fn counts(history: &History, ending: &Ending, tell: &mut impl FnMut(Rule, Ms, Op
     }
     for viewer in &ending.viewers {
         let told = history.last_connection(*viewer).and_then(|connection| {
-            let told = connection.seen.iter().filter(|seen| seen.at <= due);
+            let told = connection.seen.iter().rev().filter(|seen| seen.at <= due);
             told.filter_map(|seen| match seen.what {
                 What::Joined { viewers, .. } | What::Viewers(viewers) => Some(viewers),
                 _ => None,
             })
-            .last()
+            .next()
         });
         if told != Some(expected) {
             let connection = history.connections.iter().rposition(|c| c.viewer == *viewer);

@@ -140,7 +140,11 @@ impl<'a> Walk<'a> {
             let missing = offset - last - 1;
             if missing > self.lost {
                 let rule = if last < self.promised { Rule::RecoveredWhole } else { Rule::NoHoles };
-                self.tell(rule, at, format!("offset {offset} after {last} of {}, and no gap told", self.epoch));
+                self.tell(
+                    rule,
+                    at,
+                    format!("offset {offset} after {last} of {}, and no gap told", self.epoch),
+                );
                 self.owe(at, offset - 1);
             } else if missing > 0 {
                 self.owe(at, offset - 1);
@@ -158,7 +162,11 @@ impl<'a> Walk<'a> {
     fn gap(&mut self, at: Ms, dropped: Option<u64>, epoch: Option<&str>) {
         self.keeps_promise(at);
         if !is_troubled(&self.history.faults, at, at) {
-            self.tell(Rule::LossHasCause, at, format!("a gap (epoch {epoch:?}, {dropped:?}) without a cause"));
+            self.tell(
+                Rule::LossHasCause,
+                at,
+                format!("a gap (epoch {epoch:?}, {dropped:?}) without a cause"),
+            );
         }
         match epoch {
             Some(epoch) => {
@@ -200,7 +208,10 @@ fn one_lane(history: &History, found: &mut Vec<Violation>) {
                     }
                     let first = *places.entry((epoch, *offset)).or_insert((id, gift));
                     if first != (id.as_str(), gift.as_str()) {
-                        tell(Rule::OneLane, format!("{epoch}.{offset} is {gift} ({id}) here, {first:?} elsewhere"));
+                        tell(
+                            Rule::OneLane,
+                            format!("{epoch}.{offset} is {gift} ({id}) here, {first:?} elsewhere"),
+                        );
                     }
                     let place = *where_is.entry((epoch, gift)).or_insert(*offset);
                     if place != *offset {

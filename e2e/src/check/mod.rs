@@ -92,9 +92,11 @@ pub fn report(history: &History, violations: &[Violation], most: usize) -> Strin
     let mut text = String::new();
     for violation in violations.iter().take(most) {
         text.push_str(&format!("{violation}\n"));
-        for fault in history.faults.iter().filter(|fault| {
-            fault.from <= violation.at && violation.at <= fault.until.saturating_add(GRACE)
-        }) {
+        for fault in history
+            .faults
+            .iter()
+            .filter(|fault| fault.from <= violation.at && violation.at <= fault.until.saturating_add(GRACE))
+        {
             text.push_str(&format!("      fault {}–{} ms: {}\n", fault.from, fault.until, fault.what));
         }
         if let Some(connection) = violation.connection.and_then(|index| history.connections.get(index)) {

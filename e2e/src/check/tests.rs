@@ -71,7 +71,8 @@ fn lane(connections: Vec<Connection>) -> History {
 #[test]
 fn a_lane_that_is_whole_breaks_nothing() {
     let first = connection(0, None, vec![joined("E", 1, false), gift("E", 2), gift("E", 3)]);
-    let second = connection(0, Some("E.3"), vec![joined("E", 5, true), gift("E", 4), gift("E", 5), gift("E", 6)]);
+    let second =
+        connection(0, Some("E.3"), vec![joined("E", 5, true), gift("E", 4), gift("E", 5), gift("E", 6)]);
     assert_eq!(broken(&lane(vec![first, second])), []);
 }
 
@@ -146,8 +147,11 @@ fn two_promises_of_one_place_and_two_places_of_one_key_are_found() {
     }
     let seen = vec![joined("E", 2, false), doubled, again];
     let unknown = Publish { answer: Answer::Nothing, gift: "unknown answer".into(), ..published("E", 3) };
-    let history =
-        History { publishes: vec![unknown], connections: vec![connection(0, None, seen)], ..History::default() };
+    let history = History {
+        publishes: vec![unknown],
+        connections: vec![connection(0, None, seen)],
+        ..History::default()
+    };
     assert_eq!(broken(&history), [Rule::KeyCountsOnce]);
 }
 
@@ -188,8 +192,7 @@ fn what_nobody_said_is_found() {
     let invented = connection(0, None, vec![joined("E", 9, false), chat("made up"), gift("E", 10)]);
     assert_eq!(broken(&lane(vec![invented])), [Rule::NothingInvented]);
     let history = vec![("id".to_owned(), "made up".to_owned())];
-    let joined =
-        What::Joined { epoch: "E".into(), offset: 0, recovered: false, viewers: 1, history };
+    let joined = What::Joined { epoch: "E".into(), offset: 0, recovered: false, viewers: 1, history };
     assert_eq!(broken(&lane(vec![connection(0, None, vec![joined])])), [Rule::NothingInvented]);
 }
 

@@ -205,8 +205,11 @@ pub async fn http(
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         let driving = tokio::spawn(connection);
-        let mut request =
-            Request::builder().method(method).uri(path).header("Host", address).header("Content-Type", "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", address)
+            .header("Content-Type", "application/json");
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }

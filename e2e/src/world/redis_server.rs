@@ -104,5 +104,8 @@ fn spawn(port: u16, folder: &PathBuf, arguments: &[String]) -> Result<Child, Wor
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| WorldError::Start { program: "redis-server (Debian: redis-server)".to_owned(), error })
+        .map_err(|error| WorldError::Start {
+            program: "redis-server (Debian: redis-server)".to_owned(),
+            error,
+        })
 }

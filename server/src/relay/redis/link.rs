@@ -275,9 +275,14 @@ impl Link {
         listening: &Connection,
     ) -> bool {
         let room = |channel: &String| Some(Arc::from(self.shared.keys.room(channel)?));
-        let is_open = |room: &Option<Arc<str>>| room.as_ref().is_some_and(|room| self.rooms.contains_key(room));
+        let is_open =
+            |room: &Option<Arc<str>>| room.as_ref().is_some_and(|room| self.rooms.contains_key(room));
         channels.retain(|channel| is_open(&room(channel)));
         let rooms: Vec<Arc<str>> = channels.iter().filter_map(room).collect();
+        if rooms.is_empty() {
+            return true;
+        }
+        tracing::info!(rooms = rooms.len(), "slots moved to another node; subscriptions follow");
         if let Err(error) = listening.subscribe(&channels).await {
             tracing::warn!(%error, "subscriptions could not follow their slots");
             return false;
