@@ -124,6 +124,9 @@ impl Link {
     ) -> Result<(Connection, Connection), RedisError> {
         let ignore = |_: PushInfo| {};
         let commanding = Connection::open(address, ignore).await?;
+        if !commanding.is_primary().await {
+            return Err(std::io::Error::other("it is no primary, or does not tell").into());
+        }
         let queue = Arc::clone(queue);
         let shared = Arc::clone(&self.shared);
         let listening = Connection::open(address, move |info| queue.take(info, &shared)).await?;
@@ -184,11 +187,7 @@ impl Link {
         loop {
             tokio::select! {
                 () = queue.broken.notified() => break,
-                () = queue.rung.notified() => {
-                    if !self.follow(queue.moved(), &commanding, listening).await {
-                        break;
-                    }
-                }
+                () = queue.rung.notified() => self.follow(queue.moved(), &commanding, listening).await,
                 Some((channel, bytes)) = pushed.recv() => {
                     queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
                     self.take(&channel, &bytes, &commanding);
@@ -266,31 +265,48 @@ impl Link {
         subscribed.is_ok()
     }
 
-    /// Subscribes where the slots of these channels are now. The client does that by itself only after a
-    /// command of the same connection was redirected, and on this one there are none.
-    async fn follow(
+    /// Rooms whose own packets do not come back. On one server the two connections do not lead to the same
+    /// one, and the session is over. On a cluster the subscription was lost on the way from node to node.
+    async fn listen_again(
         &mut self,
-        mut channels: Vec<String>,
+        channels: Vec<String>,
         commanding: &Connection,
         listening: &Connection,
     ) -> bool {
+        if channels.is_empty() {
+            return true;
+        }
+        tracing::warn!(rooms = channels.len(), "rooms do not hear their own packets");
+        if !listening.is_cluster() {
+            return false;
+        }
+        self.follow(channels, commanding, listening).await;
+        true
+    }
+
+    /// Subscribes where the slots of these channels are now. The client does that by itself only after a
+    /// command of the same connection was redirected, and on this one there are none. It may also take
+    /// another answer for the subscription's (redis 1.8 takes what a moved slot pushes for the answer to
+    /// what was asked before), so the rooms have to hear themselves afterwards.
+    async fn follow(&mut self, mut channels: Vec<String>, commanding: &Connection, listening: &Connection) {
         let room = |channel: &String| Some(Arc::from(self.shared.keys.room(channel)?));
         let is_open =
             |room: &Option<Arc<str>>| room.as_ref().is_some_and(|room| self.rooms.contains_key(room));
         channels.retain(|channel| is_open(&room(channel)));
         let rooms: Vec<Arc<str>> = channels.iter().filter_map(room).collect();
         if rooms.is_empty() {
-            return true;
+            return;
         }
         tracing::info!(rooms = rooms.len(), "slots moved to another node; subscriptions follow");
         if let Err(error) = listening.subscribe(&channels).await {
-            tracing::warn!(%error, "subscriptions could not follow their slots");
-            return false;
+            tracing::warn!(%error, "subscriptions could not follow; they try again");
         }
         for room in rooms {
+            if let Some(subscription) = self.rooms.get_mut(&room) {
+                subscription.asked = true;
+            }
             self.load(&room, commanding);
         }
-        true
     }
 
     async fn close(&mut self, rooms: Vec<Arc<str>>, listening: &Connection) {
@@ -378,14 +394,17 @@ impl Link {
 
     /// Takes one pushed message.
     fn take(&mut self, channel: &str, bytes: &[u8], commanding: &Connection) {
-        if packet::sender(bytes) == Some(self.shared.pod.as_bytes()) {
-            return;
-        }
         let Some((room, _)) = self.shared.keys.room(channel).and_then(|room| self.rooms.get_key_value(room))
         else {
             return;
         };
         let room = Arc::clone(room);
+        if packet::sender(bytes) == Some(self.shared.pod.as_bytes()) {
+            if let Some(subscription) = self.rooms.get_mut(&room) {
+                subscription.echoed();
+            }
+            return;
+        }
         let (Some(packet), Some(deliver)) = (Packet::parse(bytes), self.shared.deliver()) else {
             return self.shared.metrics.lost("unreadable");
         };
@@ -442,9 +461,16 @@ impl Link {
         }
         let mut open = std::collections::HashSet::with_capacity(here.len());
         let compare = self.ticks.is_multiple_of(COMPARE);
-        let mut reload = Vec::new();
+        let (mut reload, mut deaf) = (Vec::new(), Vec::new());
         for here in here {
             let Some(subscription) = self.rooms.get_mut(&here.room) else { continue };
+            if lost {
+                // Our own packet may be among what was lost.
+                subscription.echoed();
+            }
+            if subscription.is_deaf(now) {
+                deaf.push(self.shared.keys.channel(&here.room));
+            }
             if subscription.has_to_tell(&here, now) {
                 let packet = packet::here(&self.shared.pod, here.viewers, here.senders);
                 self.shared.send(&here.room, packet);
@@ -460,6 +486,9 @@ impl Link {
         }
         for room in reload {
             self.load(&room, commanding);
+        }
+        if !self.listen_again(deaf, commanding, listening).await {
+            return false;
         }
         let left = self.rooms.keys().filter(|room| !open.contains(*room)).cloned().collect();
         self.close(left, listening).await;
@@ -516,11 +545,12 @@ fn moderate(deliver: &dyn Deliver, room: &str, change: &Change) {
     }
 }
 
-/// A half-open link answers nothing and breaks nothing: only asking finds it.
+/// A half-open link answers nothing and breaks nothing, and a primary that was demoted goes on taking chats
+/// that only its own subscribers hear: only asking finds either.
 async fn ping(session: Arc<Session>, listening: Connection) {
     loop {
         tokio::time::sleep(PING).await;
-        let (commands, pushes) = tokio::join!(session.commanding.ping(), listening.ping());
+        let (commands, pushes) = tokio::join!(session.commanding.is_primary(), listening.ping());
         if !(commands && pushes) {
             return session.broken.notify_one();
         }
