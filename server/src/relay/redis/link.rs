@@ -2,32 +2,28 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use danmu_wire::{Event, Lane};
 use rand::RngExt;
-use redis::{PushInfo, PushKind, RedisError, Value};
+use redis::{PushInfo, RedisError};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
 use super::{
-    Address, BYTES, Command, Connection, Session, Shared,
+    Address, Command, Connection, Session, Shared,
     packet::{self, Packet},
-    script::{self, Answer},
+    pushed::Pushed,
+    script::Answer,
     subscription::Subscription,
     unix_micros,
 };
 use crate::relay::{Change, Deliver, Opening, peers::Arrived, sequence::Step};
 
-/// Pushed messages that wait; at 20,000 a second these are 400 ms.
-const PUSHED: usize = 8192;
 /// Loads on their way at once.
 const LOADS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
@@ -38,21 +34,6 @@ const PING: Duration = Duration::from_secs(2);
 /// The first wait before a new connection, and the longest. Each is drawn anew, so that the pods of a
 /// fleet do not all come back in the same moment.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-
-/// What Redis pushes, on its way to the link.
-struct Pushed {
-    messages: mpsc::Sender<(String, Vec<u8>)>,
-    bytes: AtomicUsize,
-    /// Something was lost on the way: a full queue, or a cluster node that went away.
-    lost: AtomicBool,
-    /// Channels that a cluster's node does not have any more, because their slot moved.
-    moved: Mutex<Vec<String>>,
-    /// Rung when a channel moved.
-    rung: Notify,
-    /// Rung when the session turned out to be dead.
-    broken: Arc<Notify>,
-    is_cluster: bool,
-}
 
 /// A load that came back.
 struct Load {
@@ -80,16 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mps
     let mut wait = BACK_OFF[0];
     let mut told = false;
     loop {
-        let (messages, mut pushed) = mpsc::channel(PUSHED);
-        let queue = Arc::new(Pushed {
-            messages,
-            bytes: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
-            moved: Mutex::default(),
-            rung: Notify::new(),
-            broken: Arc::default(),
-            is_cluster: address.is_cluster(),
-        });
+        let (queue, mut pushed) = Pushed::new(address.is_cluster());
         match link.connect(&address, &queue).await {
             Ok((commanding, listening)) => {
                 (wait, told) = (BACK_OFF[0], false);
@@ -189,7 +161,7 @@ impl Link {
                 () = queue.broken.notified() => break,
                 () = queue.rung.notified() => self.follow(queue.moved(), &commanding, listening).await,
                 Some((channel, bytes)) = pushed.recv() => {
-                    queue.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+                    queue.taken(bytes.len());
                     self.take(&channel, &bytes, &commanding);
                 }
                 Some(load) = self.loads.join_next() => {
@@ -204,7 +176,7 @@ impl Link {
                     }
                 }
                 _ = tick.tick() => {
-                    let lost = queue.lost.swap(false, Ordering::Relaxed);
+                    let lost = queue.lost();
                     if !self.tick(lost, &commanding, listening).await {
                         break;
                     }
@@ -493,49 +465,6 @@ impl Link {
         let left = self.rooms.keys().filter(|room| !open.contains(*room)).cloned().collect();
         self.close(left, listening).await;
         true
-    }
-}
-
-impl Pushed {
-    fn moved(&self) -> Vec<String> {
-        std::mem::take(&mut self.moved.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// On the connection's own task: never waits.
-    fn take(&self, info: PushInfo, shared: &Shared) {
-        match info.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let Some(message) = script::message(info.data) else { return };
-                let length = message.1.len();
-                if self.bytes.fetch_add(length, Ordering::Relaxed) + length > BYTES
-                    || self.messages.try_send(message).is_err()
-                {
-                    self.bytes.fetch_sub(length, Ordering::Relaxed);
-                    self.lost.store(true, Ordering::Relaxed);
-                    shared.metrics.lost("inbox_full");
-                }
-            }
-            // Also the answer when we left a channel; the link knows.
-            PushKind::SUnsubscribe => {
-                let Some(Value::BulkString(channel)) = info.data.into_iter().next() else { return };
-                let Ok(channel) = String::from_utf8(channel) else { return };
-                let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-                if moved.len() < PUSHED {
-                    moved.push(channel);
-                    self.rung.notify_one();
-                } else {
-                    self.broken.notify_one();
-                }
-            }
-            // One server: the session is over. A cluster: one of its nodes, which comes back by itself.
-            PushKind::Disconnection => {
-                self.lost.store(true, Ordering::Relaxed);
-                if !self.is_cluster {
-                    self.broken.notify_one();
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod keys;
 mod link;
 pub mod packet;
+mod pushed;
 mod script;
 mod sender;
 mod subscription;
