@@ -36,10 +36,13 @@ pub(crate) fn test() -> Result<(), String> {
     Err(format!("the checker did not find that nothing is recovered: {}\n{told}", output.status))
 }
 
+/// Installs Redis if it is missing; the server's tests need it as well.
+pub(crate) fn redis() -> Result<(), String> {
+    if exists("redis-server") { Ok(()) } else { apt_get_install(&["redis-server"]) }
+}
+
 fn build() -> Result<(), String> {
-    if !exists("redis-server") {
-        apt_get_install(&["redis-server"])?;
-    }
+    redis()?;
     step("soak build", cargo(&["build", "--package", "danmu-server", "--package", "danmu-e2e", "--bins"]))
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn run() -> Result<(), String> {
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "--deny warnings");
     step("docs", docs)?;
+    soak::redis()?;
     step("tests", cargo(&["test", "--workspace"]))?;
     autobahn::run()?;
     fuzz::run(FUZZ_SECONDS, None)?;
