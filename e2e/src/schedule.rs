@@ -48,6 +48,8 @@ pub enum Act {
     SplitBrain,
     /// The room's slot moves to another node of the cluster.
     MoveSlot,
+    /// A server is cut off while more is published than the log holds.
+    Burst(usize),
     /// The link between a server and Redis is not what it was.
     Link(usize, Traffic),
 }
@@ -87,6 +89,7 @@ impl fmt::Display for Act {
             Act::FailOver => f.write_str("kill the primary, promote the replica"),
             Act::SplitBrain => f.write_str("promote the replica, the old primary lives on"),
             Act::MoveSlot => f.write_str("move the room's slot"),
+            Act::Burst(pod) => write!(f, "link proxy of pod {pod}: Cut, and a burst of gifts"),
             Act::Link(pod, traffic) => write!(f, "link proxy of pod {pod}: {traffic:?}"),
         }
     }
@@ -151,11 +154,12 @@ fn store_deck(nemesis: Nemesis, pods: usize, random: &mut StdRng) -> Vec<Act> {
         link(Traffic::Late(Duration::from_millis(200))),
     ];
     let cuts = vec![link(Traffic::Cut), Act::CutSubscriptions];
+    let burst = vec![Act::Burst(random.random_range(0..pods))];
     let redis = [Act::CutSubscriptions, Act::PauseRedis, Act::StopRedis, Act::Flush];
     match nemesis {
         Nemesis::Pair => {
             let more = [Act::CutSubscriptions, Act::RestartRedis, Act::FailOver, Act::SplitBrain];
-            [links, redis.to_vec(), more.to_vec()].concat()
+            [links, redis.to_vec(), more.to_vec(), burst].concat()
         }
         Nemesis::Cluster => [redis.to_vec(), vec![Act::MoveSlot, Act::MoveSlot]].concat(),
         Nemesis::Links => cuts,
@@ -165,6 +169,8 @@ fn store_deck(nemesis: Nemesis, pods: usize, random: &mut StdRng) -> Vec<Act> {
 fn lasts(act: Act, random: &mut StdRng) -> Ms {
     match act {
         Act::CutSubscriptions | Act::Flush | Act::MoveSlot => 0,
+        // As long as it takes to publish them, which is about this.
+        Act::Burst(_) => 4_000,
         Act::KillPod(_) | Act::DrainPod(_) => random.random_range(100..5_000),
         Act::FailOver | Act::SplitBrain | Act::RestartRedis => random.random_range(200..4_000),
         Act::PauseRedis | Act::StopRedis | Act::StopPod(_) | Act::Link(..) => random.random_range(300..9_000),

@@ -5,7 +5,7 @@ mod publisher;
 mod viewer;
 
 pub use nemesis::nemesis;
-pub use publisher::{publish_until_taken, publisher};
+pub use publisher::{burst, publish_until_taken, publisher};
 pub use viewer::viewer;
 
 use std::{

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 
-use super::Stage;
+use super::{Stage, burst};
 use crate::{
     history::Fault,
     schedule::{Act, Step},
@@ -59,6 +59,13 @@ async fn carry_out(
         Act::Link(pod, traffic) => {
             links[pod].set(traffic);
             tokio::time::sleep(lasts).await;
+            links[pod].set(Traffic::Passes);
+            Ok(())
+        }
+        Act::Burst(pod) => {
+            links[pod].set(Traffic::Cut);
+            // Numbers of its own for each burst's publishers.
+            burst(stage, 1_000_000 + stage.now() as usize * 100).await;
             links[pod].set(Traffic::Passes);
             Ok(())
         }

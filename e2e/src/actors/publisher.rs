@@ -10,6 +10,11 @@ use crate::{
     world::http,
 };
 
+/// Gifts of a burst: a log holds 1,024.
+const BURST: usize = 2_000;
+/// Who publish them, one after the other each.
+const BURST_PUBLISHERS: usize = 20;
+
 /// Numbers its gifts and publishes them until the last phase begins.
 pub async fn publisher(stage: Stage, number: usize) {
     let mut random = StdRng::seed_from_u64(stage.seed ^ (0x9000 + number as u64));
@@ -29,6 +34,22 @@ pub async fn publisher(stage: Stage, number: usize) {
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(30..200))).await;
     }
+}
+
+/// Publishes more at once than a lane's log holds: whoever is cut off meanwhile has to be told a loss.
+pub async fn burst(stage: &Stage, number: usize) {
+    let each = (0..BURST_PUBLISHERS).map(|part| {
+        let stage = stage.clone();
+        tokio::spawn(async move {
+            let publisher = number + part;
+            let mut random = StdRng::seed_from_u64(stage.seed ^ publisher as u64);
+            for count in 0..BURST / BURST_PUBLISHERS {
+                let gift = format!("g{publisher}-{count}");
+                attempt(&stage, publisher, &gift, Some(&format!("k-{gift}")), &mut random).await;
+            }
+        })
+    });
+    futures_util::future::join_all(each).await;
 }
 
 /// Tries on one pod after the other; whether it was taken before the run was over.
