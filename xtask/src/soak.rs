@@ -7,8 +7,9 @@ use crate::{
     server::target,
 };
 
-/// What `cargo xtask test` runs: every run takes about 16 s more, until all is mended and counted.
-const SHORT: [&str; 4] = ["--seconds", "24", "--seed", "1"];
+/// What `cargo xtask test` runs: a seed that draws nearly every fault. Every run takes about 16 s more, until
+/// all is mended and counted.
+const SHORT: [&str; 4] = ["--seconds", "24", "--seed", "26"];
 /// Enough cuts for a relay that does not recover to show.
 const NO_RECOVERY: [&str; 5] = ["--seconds", "10", "--seed", "1", "--no-recovery"];
 

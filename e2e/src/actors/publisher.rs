@@ -10,8 +10,8 @@ use crate::{
     world::http,
 };
 
-/// Gifts of a burst: a log holds 1,024.
-const BURST: usize = 2_000;
+/// Gifts of a burst: a log holds 1,024, and a third and more of these is not taken.
+const BURST: usize = 3_000;
 /// Who publish them, one after the other each.
 const BURST_PUBLISHERS: usize = 20;
 
