@@ -48,7 +48,7 @@ impl Default for Settings {
 pub enum Next {
     /// Nothing: a flush is in flight or a tick is set, and will see to it.
     Nothing,
-    /// Take the batch and fan it out.
+    /// Take the batch and fan it out; told to one caller only until [`State::flushed`].
     Flush,
     /// Call [`State::ticked`] at this time.
     TickAt(Instant),
@@ -275,6 +275,9 @@ impl State {
             self.ticking = true;
             return Next::TickAt(at);
         }
+        // From here on, not from `take`: whoever arrives in between must not flush as well, or the two
+        // flushes could reach a worker in the wrong order, and it would leave the earlier one out.
+        self.in_flight = true;
         Next::Flush
     }
 
@@ -297,7 +300,6 @@ impl State {
     /// Takes what waits, as the next flush. The driver must call [`State::flushed`] after its fan-out.
     pub fn take(&mut self, now: Instant) -> Batch {
         self.sequence += 1;
-        self.in_flight = true;
         self.last_flush = Some(now);
         let chat = std::mem::take(&mut self.chat);
         let chats = chat.len() as u32;
@@ -425,6 +427,16 @@ mod tests {
         }
         assert_eq!(room.flushed(now), Next::Flush);
         assert_eq!(room.take(now).chat.len(), 3);
+        assert_eq!(room.flushed(now), Next::Nothing);
+    }
+
+    #[test]
+    fn two_who_arrive_before_a_flush_is_taken_do_not_both_flush() {
+        let (mut room, now) = room();
+        assert_eq!(room.chat(chat("a"), true, now), Next::Flush);
+        assert_eq!(room.priority(gift(&room), now), Ok(Next::Nothing));
+        let batch = room.take(now);
+        assert_eq!((batch.chat.len(), batch.priority.len()), (1, 1));
         assert_eq!(room.flushed(now), Next::Nothing);
     }
 
@@ -559,6 +571,7 @@ mod tests {
             let mut got: Vec<u64> = Vec::new();
             let mut from = None;
             let mut since = 0;
+            let mut flying = false;
             for (i, step) in steps.iter().enumerate() {
                 if i == join_at {
                     let top = room.flushed_offset;
@@ -570,13 +583,17 @@ mod tests {
                 }
                 match step {
                     0 | 1 => { room.priority(gift(&room), now).unwrap(); }
-                    2 if !room.in_flight => {
+                    2 if !flying => {
+                        flying = true;
                         let batch = room.take(now);
                         if from.is_some_and(|from| batch.sequence >= from) {
                             got.extend(batch.priority.iter().filter_map(Event::offset));
                         }
                     }
-                    3 if room.in_flight => { room.flushed(now); }
+                    3 if flying => {
+                        flying = false;
+                        room.flushed(now);
+                    }
                     _ => {}
                 }
             }
