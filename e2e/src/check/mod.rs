@@ -1,6 +1,6 @@
 //! From a history to the promises that were broken. Pure.
 //!
-//! The priority lane: [`lane`]. Chat: [`chat`]. What has to hold once all is mended: [`ending`].
+//! The priority lane: `lane`. Chat: `chat`. What has to hold once all is mended: `ending`.
 
 mod chat;
 mod ending;
