@@ -67,9 +67,13 @@ fn carry_out(plan: &Plan) -> Result<(History, Vec<Violation>), String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let ran = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        // Whatever ends the run, the processes it started end with it.
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         tokio::select! {
             ran = run(plan, folder.path()) => ran.map_err(|error| error.to_string()),
             _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+            _ = terminate.recv() => Err("terminated".to_owned()),
         }
     });
     let violations = ran.as_ref().map(check).unwrap_or_default();
