@@ -82,7 +82,13 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         None => Relay::Memory(Memory::default()),
         Some(address) => {
             let metrics = Arc::clone(&relay_metrics);
-            Relay::Redis(Box::new(Redis::new(address, &flags.fleet, metrics, runtime.clone())))
+            Relay::Redis(Box::new(Redis::new(
+                address,
+                &flags.fleet,
+                metrics,
+                runtime.clone(),
+                !flags.no_recovery,
+            )))
         }
     });
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;

@@ -194,6 +194,19 @@ async fn a_cut_subscription_loses_no_gift() {
 }
 
 #[tokio::test]
+async fn a_demoted_primary_is_left_though_nobody_gives_anything() {
+    let (redis, new) = (RedisServer::start(), RedisServer::start());
+    let a = pod(&redis).await;
+    let _ann = a.join("talk").await;
+    redis.command(&["REPLICAOF", "127.0.0.1", &new.port.to_string()]).unwrap();
+    eventually("the demotion is noticed", async || metric(&a, "danmu_relay_degraded").await == 1.0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(metric(&a, "danmu_relay_degraded").await, 1.0, "a replica does not do");
+    redis.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    eventually("it is a primary again", async || metric(&a, "danmu_relay_degraded").await == 0.0).await;
+}
+
+#[tokio::test]
 async fn a_mute_holds_on_every_pod_and_after_a_restart() {
     let redis = RedisServer::start();
     let (a, b) = (pod(&redis).await, pod(&redis).await);

@@ -239,3 +239,16 @@ async fn deflate_viewers_see_the_same_room() {
     ann.say("short frames stay plain").await;
     bob.hears("short frames stay plain").await;
 }
+
+#[tokio::test]
+async fn a_passing_number_of_viewers_told_to_a_joiner_is_corrected() {
+    let danmu = Danmu::start(&[]).await;
+    let (mut ann, bob) = (danmu.join("talk").await, danmu.join("talk").await);
+    ann.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 2)).await;
+    let mut cat = danmu.connect("/rooms/talk/ws", &[]).await.unwrap();
+    let Event::Joined(joined) = cat.event().await else { panic!() };
+    assert_eq!(joined.viewers, 3);
+    // The others know 2 already: they need no stats, but the joiner does.
+    drop(bob);
+    cat.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 2)).await;
+}

@@ -8,6 +8,7 @@ mod fuzz;
 mod openapi;
 mod page;
 mod server;
+mod soak;
 mod test;
 mod up;
 
@@ -31,7 +32,7 @@ enum Task {
         port: u16,
     },
     /// Format, lints, docs, unit, property and integration tests, Autobahn's cases, a little fuzzing,
-    /// the page in a browser, licences.
+    /// the checker, the page in a browser, licences.
     Test,
     /// The built page in a real browser, against real servers.
     Page,
@@ -47,6 +48,21 @@ enum Task {
     },
     /// Measure the server beside the floor, in a network namespace of its own: some 15 minutes.
     Bench(bench::Arguments),
+    /// Check a fleet like a database: real servers and a real Redis, and a nemesis that breaks them.
+    Soak {
+        /// How long things are broken.
+        #[arg(long, default_value_t = 1.0)]
+        minutes: f64,
+        /// The same seed draws the same schedule; without it a new one, which is printed.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// A Redis cluster whose slots move, instead of a primary and its replica.
+        #[arg(long)]
+        cluster: bool,
+        /// Servers that do not recover after a cut: has to find violations.
+        #[arg(long, conflicts_with = "cluster")]
+        no_recovery: bool,
+    },
     /// Write the CustomResourceDefinitions in crds/ from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
@@ -69,6 +85,7 @@ fn main() -> ExitCode {
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
+        Task::Soak { minutes, seed, cluster, no_recovery } => soak::run(minutes, seed, cluster, no_recovery),
         Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
         Task::Openapi { check } => openapi::run(check),
     };

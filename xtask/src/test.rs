@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     autobahn,
     commands::{cargo, exists, program, root, step},
-    crds, fuzz, openapi, page,
+    crds, fuzz, openapi, page, soak,
 };
 
 /// Pinned, so that a new release cannot turn CI red by itself.
@@ -32,9 +32,11 @@ pub(crate) fn run() -> Result<(), String> {
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "--deny warnings");
     step("docs", docs)?;
+    soak::redis()?;
     step("tests", cargo(&["test", "--workspace"]))?;
     autobahn::run()?;
     fuzz::run(FUZZ_SECONDS, None)?;
+    soak::test()?;
     page::test_in_browser()?;
     deny()?;
     println!("all is well: {:.0} s", started.elapsed().as_secs_f64());

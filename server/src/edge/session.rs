@@ -228,7 +228,7 @@ impl Sessions {
             epoch: entry.epoch,
             offset: entry.offset,
             recovered: entry.recovered,
-            viewers: room.audience(),
+            viewers: room.tell_audience(),
             mode: room.mode(),
             history: entry.history,
         };

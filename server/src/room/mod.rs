@@ -81,6 +81,8 @@ pub struct Room {
 /// What was last told in `stats`, and since when the room is empty.
 struct Tended {
     viewers: u64,
+    /// Somebody who joined was told another number than that.
+    mixed: bool,
     at: Option<Instant>,
     empty_since: Option<Instant>,
 }
@@ -193,6 +195,15 @@ impl Room {
         self.viewers() + self.peers().viewers
     }
 
+    /// The same for somebody who joins. Should it be a passing number, `stats` correct it, also when the
+    /// others know the right one already.
+    pub fn tell_audience(&self) -> u64 {
+        let viewers = self.audience();
+        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        tended.mixed |= tended.viewers != viewers;
+        viewers
+    }
+
     fn peers(&self) -> Peers {
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -274,10 +285,11 @@ impl Room {
         if here > 0 {
             tended.empty_since = None;
             let soon = tended.at.is_some_and(|at| now.saturating_duration_since(at) < STATS);
-            if soon || (tended.viewers == viewers && self.sampled.load(Ordering::Relaxed) == 0) {
+            let known = tended.viewers == viewers && !tended.mixed;
+            if soon || (known && self.sampled.load(Ordering::Relaxed) == 0) {
                 return false;
             }
-            (tended.viewers, tended.at) = (viewers, Some(now));
+            (tended.viewers, tended.mixed, tended.at) = (viewers, false, Some(now));
             drop(tended);
             let sampled = self.sampled.swap(0, Ordering::Relaxed);
             let next = self.state().stats(Stats { viewers, sampled }, now);

@@ -198,7 +198,7 @@ impl Rooms {
             state: Mutex::new(State::new(settings, now)),
             seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
             sampled: AtomicU64::new(0),
-            tended: Mutex::new(Tended { viewers: 0, at: None, empty_since: Some(now) }),
+            tended: Mutex::new(Tended { viewers: 0, mixed: false, at: None, empty_since: Some(now) }),
             phase: AtomicU8::new(OPENING),
             settled: Notify::new(),
             peers: Mutex::default(),

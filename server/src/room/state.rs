@@ -48,7 +48,7 @@ impl Default for Settings {
 pub enum Next {
     /// Nothing: a flush is in flight or a tick is set, and will see to it.
     Nothing,
-    /// Take the batch and fan it out.
+    /// Take the batch and fan it out; told to one caller only until [`State::flushed`].
     Flush,
     /// Call [`State::ticked`] at this time.
     TickAt(Instant),
@@ -275,6 +275,9 @@ impl State {
             self.ticking = true;
             return Next::TickAt(at);
         }
+        // From here on, not from `take`: whoever arrives in between must not flush as well, or the two
+        // flushes could reach a worker in the wrong order, and it would leave the earlier one out.
+        self.in_flight = true;
         Next::Flush
     }
 
@@ -297,7 +300,6 @@ impl State {
     /// Takes what waits, as the next flush. The driver must call [`State::flushed`] after its fan-out.
     pub fn take(&mut self, now: Instant) -> Batch {
         self.sequence += 1;
-        self.in_flight = true;
         self.last_flush = Some(now);
         let chat = std::mem::take(&mut self.chat);
         let chats = chat.len() as u32;

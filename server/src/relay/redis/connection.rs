@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use redis::{
-    AsyncConnectionConfig, Cmd, PushInfo, RedisError, ScriptInvocation, Value,
+    AsyncConnectionConfig, Cmd, FromRedisValue, PushInfo, RedisError, ScriptInvocation, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster_async::ClusterConnection,
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
@@ -152,6 +152,16 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Whether the other end still answers, as a primary. A cluster redirects by itself.
+    pub(super) async fn is_primary(&self) -> bool {
+        let Connection::Single(mut connection) = self.clone() else { return self.ping().await };
+        let mut info = redis::cmd("INFO");
+        info.arg("replication");
+        let answer = tokio::time::timeout(PONG, connection.req_packed_command(&info)).await;
+        let Ok(Ok(answer)) = answer else { return false };
+        String::from_redis_value(answer).is_ok_and(|told| !told.contains("role:slave"))
     }
 
     /// Whether the other end still answers.

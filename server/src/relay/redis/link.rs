@@ -112,6 +112,9 @@ async fn connect(
     let take = move |info: PushInfo| queue.take(info, &shared);
     let (commanding, listening) =
         tokio::try_join!(Connection::open(address, |_: PushInfo| {}), Connection::open(address, take))?;
+    if !commanding.is_primary().await {
+        return Err(std::io::Error::other("it is no primary, or does not tell").into());
+    }
     metrics.connects.inc();
     Ok((commanding, listening))
 }
@@ -325,7 +328,10 @@ impl Link {
             }
         };
         self.complained = false;
-        let loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
+        let mut loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
+        if !self.shared.recovers && !loaded.anew {
+            (loaded.lost, loaded.events) = (0, Vec::new());
+        }
         subscription.version = answer.version;
         let offset = subscription.sequence.offset();
         if loaded.anew {
@@ -364,14 +370,17 @@ impl Link {
 
     /// Takes one pushed message.
     fn take(&mut self, channel: &str, bytes: &[u8], commanding: &Connection) {
-        if packet::sender(bytes) == Some(self.shared.pod.as_bytes()) {
-            return;
-        }
         let Some((room, _)) = self.shared.keys.room(channel).and_then(|room| self.rooms.get_key_value(room))
         else {
             return;
         };
         let room = Arc::clone(room);
+        if packet::sender(bytes) == Some(self.shared.pod.as_bytes()) {
+            if let Some(subscription) = self.rooms.get_mut(&room) {
+                subscription.echoed();
+            }
+            return;
+        }
         let (Some(packet), Some(deliver)) = (Packet::parse(bytes), self.shared.deliver()) else {
             return self.shared.metrics.lost("unreadable");
         };
@@ -456,6 +465,20 @@ impl Link {
         let mut reload = Vec::new();
         for here in here {
             let Some(subscription) = self.rooms.get_mut(&here.room) else { continue };
+            if lost {
+                // Our own packet may be among what was lost.
+                subscription.echoed();
+            }
+            // Redis 1.8's client takes what a moved slot pushes for the answer to what was asked before, so a
+            // subscription may be lost without a word. On one server the two connections lead to different
+            // ones, and the session is over.
+            if subscription.is_deaf(now) {
+                tracing::warn!(room = &*here.room, "the room does not hear its own packets");
+                if !listening.is_cluster() {
+                    return false;
+                }
+                (subscription.is_cut, subscription.reload) = (true, true);
+            }
             if subscription.has_to_tell(&here, now) {
                 let packet = packet::here(&self.shared.pod, here.viewers, here.senders);
                 self.shared.send(&here.room, packet);
@@ -484,11 +507,12 @@ fn moderate(deliver: &dyn Deliver, room: &str, change: &Change) {
     }
 }
 
-/// A half-open link answers nothing and breaks nothing: only asking finds it.
+/// A half-open link answers nothing and breaks nothing, and a primary that was demoted goes on taking chats
+/// that only its own subscribers hear: only asking finds either.
 async fn ping(session: Arc<Session>, listening: Connection) {
     loop {
         tokio::time::sleep(PING).await;
-        let (commands, pushes) = tokio::join!(session.commanding.ping(), listening.ping());
+        let (commands, pushes) = tokio::join!(session.commanding.is_primary(), listening.ping());
         if !(commands && pushes) {
             return session.broken.notify_one();
         }

@@ -72,6 +72,8 @@ struct Shared {
     /// There while Redis is.
     session: ArcSwapOption<Session>,
     scripts: Scripts,
+    /// False only for the checker: what the log brings after a cut is thrown away, and nobody is told.
+    recovers: bool,
 }
 
 /// Both connections, from one connect to the next.
@@ -131,12 +133,14 @@ struct Outgoing {
 }
 
 impl Redis {
-    /// A relay for the fleet `namespace/name`; connects once it is attached.
+    /// A relay for the fleet `namespace/name`; connects once it is attached. One that does not recover
+    /// (`recovers`) breaks its promises on purpose, so that the checker can show that it finds it.
     pub fn new(
         address: Address,
         fleet: &str,
         metrics: Arc<Metrics>,
         runtime: tokio::runtime::Handle,
+        recovers: bool,
     ) -> Redis {
         // TLS needs one crypto provider for the process; a second installation would be refused, and is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -152,6 +156,7 @@ impl Redis {
             outgoing_bytes: AtomicUsize::new(0),
             session: ArcSwapOption::empty(),
             scripts: Scripts::new(),
+            recovers,
         });
         let parts = Parts { address, runtime, commands: told, outgoing: sent };
         Redis { shared, start: OnceLock::new(), parts: std::sync::Mutex::new(Some(parts)) }

@@ -9,6 +9,9 @@ use crate::relay::{Here, Peers, peers::Roster, sequence::Sequence};
 const SHARED: Duration = Duration::from_millis(1900);
 /// A room that is on this pod alone asks around this often, should the first word have been lost.
 const ALONE: Duration = Duration::from_secs(30);
+/// How long a packet of ours takes at most until it comes back to us; a pod whose cores are all busy may
+/// need seconds to get to it, and must not take that for a cut.
+const ECHO: Duration = Duration::from_secs(5);
 /// A room whose lane was used this recently is compared with the log from time to time.
 const RECENT: Duration = Duration::from_secs(600);
 
@@ -25,6 +28,8 @@ pub(super) struct Subscription {
     /// When the lane was last used.
     pub(super) used: Option<Instant>,
     told: Option<(Instant, u64, u32)>,
+    /// Since when a number of ours that we told has not come back to us.
+    unheard: Option<Instant>,
     /// Another pod does not know us yet.
     pub(super) asked: bool,
     delivered: Peers,
@@ -40,6 +45,7 @@ impl Subscription {
             is_cut: false,
             used: None,
             told: None,
+            unheard: None,
             asked: false,
             delivered: Peers::default(),
         }
@@ -74,9 +80,26 @@ impl Subscription {
         };
         if due {
             self.told = Some((now, here.viewers, here.senders));
+            self.unheard.get_or_insert(now);
             self.asked = false;
         }
         due
+    }
+
+    /// A packet of ours came back: the subscription works.
+    pub(super) fn echoed(&mut self) {
+        self.unheard = None;
+    }
+
+    /// Whether our own packets do not come back, so that those of others do not come either. Told once for
+    /// each [`ECHO`].
+    pub(super) fn is_deaf(&mut self, now: Instant) -> bool {
+        let deaf = self.unheard.is_some_and(|since| now.saturating_duration_since(since) >= ECHO);
+        if deaf {
+            self.unheard = None;
+            self.asked = true;
+        }
+        deaf
     }
 
     /// The other pods, if they are not what was delivered last.
@@ -113,5 +136,22 @@ mod tests {
         assert!(!told(&mut room, 22, 4) && told(&mut room, 23, 4), "a sign of life");
         room.roster.gone("other");
         assert!(!told(&mut room, 30, 9) && told(&mut room, 60, 9), "asking around");
+    }
+
+    #[test]
+    fn a_room_that_does_not_hear_itself_is_deaf_and_tells_its_numbers_again() {
+        let mut room = Subscription::new();
+        let start = Instant::now();
+        let here = Here { room: "r".into(), viewers: 1, senders: 0 };
+        assert!(!room.is_deaf(start), "nothing was told");
+        assert!(room.has_to_tell(&here, start));
+        room.echoed();
+        assert!(!room.is_deaf(start + 2 * ECHO), "it was heard");
+        let later = start + ALONE;
+        assert!(room.has_to_tell(&here, later));
+        assert!(!room.is_deaf(later + ECHO / 2), "it may still come");
+        assert!(room.is_deaf(later + ECHO) && !room.is_deaf(later + ECHO), "once");
+        assert!(room.has_to_tell(&here, later + ECHO), "the next try is checked as well");
+        assert!(room.is_deaf(later + 2 * ECHO));
     }
 }

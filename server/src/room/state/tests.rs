@@ -42,6 +42,16 @@ fn what_arrives_during_a_fan_out_goes_out_as_one_batch_after_it() {
 }
 
 #[test]
+fn two_who_arrive_before_a_flush_is_taken_do_not_both_flush() {
+    let (mut room, now) = room();
+    assert_eq!(room.chat(chat("a"), true, now), Next::Flush);
+    assert_eq!(room.priority(gift(&room), now), Ok(Next::Nothing));
+    let batch = room.take(now);
+    assert_eq!((batch.chat.len(), batch.priority.len()), (1, 1));
+    assert_eq!(room.flushed(now), Next::Nothing);
+}
+
+#[test]
 fn a_busy_room_ticks_and_a_quiet_one_does_not() {
     let (mut room, start) = room();
     let mut flushes = 0;
@@ -172,6 +182,7 @@ proptest! {
         let mut got: Vec<u64> = Vec::new();
         let mut from = None;
         let mut since = 0;
+        let mut flying = false;
         for (i, step) in steps.iter().enumerate() {
             if i == join_at {
                 let top = room.flushed_offset;
@@ -183,13 +194,17 @@ proptest! {
             }
             match step {
                 0 | 1 => { room.priority(gift(&room), now).unwrap(); }
-                2 if !room.in_flight => {
+                2 if !flying => {
+                    flying = true;
                     let batch = room.take(now);
                     if from.is_some_and(|from| batch.sequence >= from) {
                         got.extend(batch.priority.iter().filter_map(Event::offset));
                     }
                 }
-                3 if room.in_flight => { room.flushed(now); }
+                3 if flying => {
+                    flying = false;
+                    room.flushed(now);
+                }
                 _ => {}
             }
         }
