@@ -139,7 +139,7 @@ impl Pod {
     pub(crate) fn at(address: Address, fleet: &str) -> Pod {
         let metrics = Arc::new(Metrics::default());
         let runtime = tokio::runtime::Handle::current();
-        let redis = Redis::new(address, fleet, Arc::clone(&metrics), runtime);
+        let redis = Redis::new(address, fleet, Arc::clone(&metrics), runtime, true);
         Pod::new(Relay::Redis(Box::new(redis)), metrics)
     }
 

@@ -1,12 +1,13 @@
 //! Holds the subscriptions and takes what arrives.
 
+mod arriving;
+
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use danmu_wire::{Event, Lane};
 use rand::RngExt;
 use redis::{PushInfo, RedisError};
 use tokio::{
@@ -15,14 +16,11 @@ use tokio::{
 };
 
 use super::{
-    Address, Command, Connection, Session, Shared,
-    packet::{self, Packet},
+    Address, Command, Connection, Session, Shared, packet,
     pushed::{self, Push, Pushed},
     script::Answer,
     subscription::Subscription,
-    unix_micros,
 };
-use crate::relay::{Change, Deliver, Opening, peers::Arrived, sequence::Step};
 
 /// Loads on their way at once.
 const LOADS: usize = 64;
@@ -313,114 +311,6 @@ impl Link {
         });
     }
 
-    fn loaded(&mut self, Load { room, answer }: Load, session: &Session) {
-        let Some(deliver) = self.shared.deliver() else { return };
-        let Some(subscription) = self.rooms.get_mut(&room) else { return };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                if !std::mem::replace(&mut self.complained, true) {
-                    tracing::warn!(room = &*room, %error, "the room's log could not be loaded; more of this is not told");
-                }
-                subscription.sequence.load_failed();
-                subscription.reload = true;
-                return session.failed(&error);
-            }
-        };
-        self.complained = false;
-        let mut loaded = subscription.sequence.loaded(&answer.epoch, answer.top, answer.events);
-        if !self.shared.recovers && !loaded.anew {
-            (loaded.lost, loaded.events) = (0, Vec::new());
-        }
-        subscription.version = answer.version;
-        let offset = subscription.sequence.offset();
-        if loaded.anew {
-            if !loaded.events.is_empty() {
-                subscription.used = Some(Instant::now());
-            }
-            let moderation = answer.moderation.unwrap_or_default();
-            deliver.opened(&room, Opening { epoch: answer.epoch, offset, log: loaded.events, moderation });
-        } else {
-            for change in answer.moderation.into_iter().flatten() {
-                moderate(&*deliver, &room, &change);
-            }
-            if loaded.lost > 0 {
-                deliver.gap(&room, Lane::Priority, Some(loaded.lost));
-            }
-            self.deliver(&*deliver, &room, loaded.events);
-        }
-        if loaded.again {
-            self.load(&room, &session.commanding);
-        }
-    }
-
-    /// Delivers priority events; what a full room does not take comes again from the log.
-    fn deliver(&mut self, deliver: &dyn Deliver, room: &Arc<str>, events: Vec<Event>) {
-        let Some(subscription) = self.rooms.get_mut(room) else { return };
-        for event in events {
-            let offset = event.offset().unwrap_or_default();
-            subscription.used = Some(Instant::now());
-            if deliver.priority(room, event).is_err() {
-                subscription.sequence.take_back(offset);
-                subscription.reload = true;
-                return;
-            }
-        }
-    }
-
-    /// Takes one pushed message.
-    fn take(&mut self, channel: &str, bytes: &[u8], commanding: &Connection) {
-        let Some((room, _)) = self.shared.keys.room(channel).and_then(|room| self.rooms.get_key_value(room))
-        else {
-            return;
-        };
-        let room = Arc::clone(room);
-        if packet::sender(bytes) == Some(self.shared.pod.as_bytes()) {
-            if let Some(subscription) = self.rooms.get_mut(&room) {
-                subscription.echoed();
-            }
-            return;
-        }
-        let (Some(packet), Some(deliver)) = (Packet::parse(bytes), self.shared.deliver()) else {
-            return self.shared.metrics.lost("unreadable");
-        };
-        self.shared.metrics.received.inc();
-        let Some(subscription) = self.rooms.get_mut(&room) else { return };
-        let now = Instant::now();
-        match packet {
-            Packet::Chat { pod, before, sent, chats } => {
-                let lag = Duration::from_micros(unix_micros().saturating_sub(sent));
-                self.shared.metrics.lag.observe(lag.as_secs_f64());
-                match subscription.roster.chat(pod, before, chats.len() as u64, now) {
-                    Arrived::Late => return self.shared.metrics.lost("late"),
-                    Arrived::Next { lost: 0 } => {}
-                    Arrived::Next { lost } => deliver.gap(&room, Lane::Chat, Some(lost)),
-                }
-                deliver.chat(&room, chats);
-            }
-            Packet::Here { pod, viewers, senders } => {
-                subscription.asked |= subscription.roster.here(pod, viewers, senders, now);
-                if let Some(peers) = subscription.new_peers() {
-                    deliver.peers(&room, peers);
-                }
-            }
-            Packet::Gone { pod } => subscription.roster.gone(pod),
-            Packet::Priority { epoch, offset, event } => {
-                match subscription.sequence.push(epoch, offset, event) {
-                    Step::Wait => {}
-                    Step::Deliver(events) => self.deliver(&*deliver, &room, events),
-                    Step::Load => self.load(&room, commanding),
-                }
-            }
-            Packet::Epoch(epoch) => {
-                if epoch != subscription.sequence.epoch() {
-                    self.load(&room, commanding);
-                }
-            }
-            Packet::Moderate(change) => moderate(&*deliver, &room, &change),
-        }
-    }
-
     /// A subscription that ended without our doing has to be made anew.
     fn ended(&mut self, channel: &str) {
         let subscription = self.shared.keys.room(channel).and_then(|room| self.rooms.get_mut(room));
@@ -498,12 +388,6 @@ impl Link {
         let left = self.rooms.keys().filter(|room| !open.contains(*room)).cloned().collect();
         self.close(left, listening).await;
         true
-    }
-}
-
-fn moderate(deliver: &dyn Deliver, room: &str, change: &Change) {
-    if let Err(error) = deliver.moderate(room, change) {
-        tracing::warn!(room, %error, "a mute or ban of another pod does not fit");
     }
 }
 
