@@ -58,6 +58,11 @@ impl Target {
         Ok(Target { address, authority: authority.to_string(), path })
     }
 
+    /// Whether the other address is another way to the same room.
+    pub(crate) fn is_same_room(&self, other: &Target) -> bool {
+        self.path == other.path
+    }
+
     /// The upgrade request of one viewer; `since` is `<epoch>.<offset>` of one that comes back.
     pub(crate) fn request(
         &self,

@@ -56,6 +56,9 @@ impl Worker<'_> {
             let now_ns = clock::monotonic_ns();
             (seat.since_ns, seat.account.followed) = (now_ns, true);
             seat.url = url.or(seat.url);
+            if url.is_none() {
+                self.turn_elsewhere(at);
+            }
             self.returns.push(Reverse((now_ns, at)));
         }
     }
@@ -68,6 +71,7 @@ impl Worker<'_> {
         (seat.account.followed, seat.account.open_gap) = (true, true);
         if !std::mem::replace(&mut seat.returning, true) {
             seat.since_ns = clock::monotonic_ns();
+            self.turn_elsewhere(at);
             self.return_after_jitter(at);
             return;
         }
@@ -91,6 +95,7 @@ impl Worker<'_> {
             }
         }
         if seat.joined_before && self.plan.follow && ended.may_return() {
+            self.turn_elsewhere(at);
             self.return_after_jitter(at);
         } else if seat.joined_before {
             seat.returning = false;
@@ -98,6 +103,18 @@ impl Worker<'_> {
             self.note_fault(ended);
         } else {
             self.fail(ended);
+        }
+    }
+
+    /// Several addresses of one room stand for the one behind which a balancer chooses: the next
+    /// connection goes to any other of them.
+    fn turn_elsewhere(&mut self, at: usize) {
+        let (here, targets) = (self.target(at), &self.plan.targets);
+        let others: Vec<usize> = (0..targets.len())
+            .filter(|other| *other != here && targets[*other].is_same_room(&targets[here]))
+            .collect();
+        if !others.is_empty() {
+            self.seats[at].target = Some(others[rand::random_range(0..others.len())]);
         }
     }
 

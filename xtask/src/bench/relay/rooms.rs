@@ -1,0 +1,164 @@
+//! Very many small rooms: what they cost at rest, and whether a message costs more beside them.
+
+use std::{net::TcpStream, thread, time::Duration};
+
+use super::Fleet;
+use crate::bench::{
+    measure::{Load, Subject},
+    redis::Redis,
+    scenarios::Scale,
+    table::Row,
+};
+
+/// Rooms in which somebody talks, among few and among many.
+const TALKING: usize = 100;
+
+/// Messages published at one time, to find what one costs.
+const PUBLISHED: usize = 10_000;
+
+/// A pod on a Redis that also serves the rest of a fleet.
+struct Setting {
+    fleet: Fleet,
+    rooms: usize,
+    /// Viewers who only watch, one or two a room.
+    _watching: Load,
+    /// Subscriptions of the rest of the fleet.
+    _held: Vec<TcpStream>,
+    /// CPU seconds of the pod per second without a message.
+    rest: f64,
+}
+
+impl Setting {
+    /// A pod with so many rooms, and a fleet with so many more.
+    fn start(rooms: usize, elsewhere: usize) -> Result<(Setting, f64), String> {
+        let fleet = Fleet::start(1, 1)?;
+        let pod = fleet.pods.first().ok_or("there is no pod")?;
+        thread::sleep(Duration::from_millis(500));
+        let empty = pod.read()?.resident_bytes;
+        let viewers = (rooms + rooms / 2).to_string();
+        let options = ["--viewers", &viewers, "--connect-rate", "2500", "--duration", "3600"];
+        let urls: Vec<String> = (0..rooms).map(|room| pod.url_of(&name(room))).collect();
+        let mut watching = Load::start(&urls, &options)?;
+        watching.wait_for("joined")?;
+        let channels: Vec<String> = (0..elsewhere).map(channel).collect();
+        let each = channels.len().div_ceil(10).max(1);
+        let held = channels.chunks(each).map(|some| fleet.redis.hold(some)).collect::<Result<_, _>>()?;
+        let full = fleet.pods.first().map_or(Ok(0), |pod| pod.read().map(|now| now.resident_bytes))?;
+        let memory = full.saturating_sub(empty) as f64 / rooms as f64 / 1000.0;
+        Ok((Setting { fleet, rooms, _watching: watching, _held: held, rest: 0.0 }, memory))
+    }
+
+    fn pod(&self) -> Result<&Subject, String> {
+        self.fleet.pods.first().ok_or_else(|| "there is no pod".to_owned())
+    }
+
+    /// What it does without a message: operations of Redis a second, and milliseconds of CPU a second
+    /// of the pod and of Redis.
+    fn rest(&mut self, seconds: u64) -> Result<([f64; 3], String), String> {
+        // Rooms that have just opened have more to say.
+        thread::sleep(Duration::from_secs(3));
+        let read =
+            || Ok::<_, String>((self.fleet.redis.calls()?, self.cpu()?, self.fleet.redis.cpu_seconds()?));
+        let before = read()?;
+        thread::sleep(Duration::from_secs(seconds));
+        let after = read()?;
+        let calls = after.0.since(&before.0);
+        let seconds = seconds as f64;
+        let (pod, redis) = ((after.1 - before.1) / seconds, (after.2 - before.2) / seconds);
+        self.rest = pod;
+        Ok(([calls.total() / seconds, pod * 1e3, redis * 1e3], calls.list()))
+    }
+
+    fn cpu(&self) -> Result<f64, String> {
+        Ok(self.pod()?.read()?.cpu_seconds)
+    }
+
+    /// Microseconds of the pod for a message said in one of its rooms, beyond what it uses at rest.
+    fn message_us(&self, seconds: f64) -> Result<f64, String> {
+        let pod = self.pod()?;
+        let urls: Vec<String> = (0..TALKING).map(|room| pod.url_of(&name(room))).collect();
+        let (count, duration) = (TALKING.to_string(), seconds.to_string());
+        let options = ["--viewers", &count, "--speakers", &count, "--rate", "500", "--duration", &duration];
+        let mut load = Load::start(&urls, &options)?;
+        load.wait_for("joined")?;
+        let before = (self.cpu()?, std::time::Instant::now());
+        load.wait_for("warm")?;
+        load.wait_for("quiet")?;
+        let rest = self.rest * before.1.elapsed().as_secs_f64();
+        Ok((self.cpu()? - before.0 - rest) / (500.0 * seconds) * 1e6)
+    }
+
+    /// Microseconds of Redis for one PUBLISH to a room that somebody is subscribed to.
+    fn publish_us(&self) -> Result<f64, String> {
+        let before = self.fleet.redis.calls()?;
+        publish(&self.fleet.redis)?;
+        let (calls, micros) = self.fleet.redis.calls()?.since(&before).of("publish");
+        Ok(micros / calls)
+    }
+}
+
+fn name(room: usize) -> String {
+    format!("room-{room}")
+}
+
+fn channel(room: usize) -> String {
+    format!("danmu:{{local/elsewhere/room-{room}}}:live")
+}
+
+fn publish(redis: &Redis) -> Result<(), String> {
+    let mut connection = redis.connect()?;
+    for _ in 0..PUBLISHED / TALKING {
+        let mut pipe = redis::pipe();
+        for room in 0..TALKING {
+            pipe.cmd("PUBLISH").arg(channel(room)).arg([b'x'; 150].as_slice()).ignore();
+        }
+        pipe.exec(&mut connection).map_err(|error| format!("Redis: PUBLISH: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A pod with 5,000 rooms in a fleet with 50,000, beside a pod with 100 in a fleet with 100.
+pub(in crate::bench) fn rooms(scale: &Scale) -> Result<Vec<Row>, String> {
+    let (here, elsewhere) = if scale.quick { (500, 5000) } else { (5000, 50_000) };
+    let (mut many, memory) = Setting::start(here, elsewhere)?;
+    let (mut few, _) = Setting::start(TALKING, TALKING)?;
+    let seconds = if scale.quick { 3 } else { 10 };
+    let ([operations, pod, redis], calls) = many.rest(seconds)?;
+    few.rest(seconds.min(5))?;
+    println!("    at rest {operations:.1} operations/s ({calls}), pod {pod:.2} ms/s, Redis {redis:.2} ms/s");
+    let (mut publishing, mut messages) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let talk = if scale.quick { 2.0 } else { 3.0 };
+    for number in 1..=scale.pairs {
+        for which in if number % 2 == 0 { [1, 0] } else { [0, 1] } {
+            let setting = [&many, &few][which];
+            publishing[which].push(setting.publish_us()?);
+            messages[which].push(setting.message_us(talk)?);
+        }
+        let last = |values: &[Vec<f64>; 2]| values.each_ref().map(|all| all.last().copied().unwrap_or(0.0));
+        let ([publish, publish_few], [message, message_few]) = (last(&publishing), last(&messages));
+        println!(
+            "    {number}/{}: PUBLISH {publish:.2} µs among many, {publish_few:.2} µs among few; \
+             a message {message:.1} and {message_few:.1} µs",
+            scale.pairs
+        );
+    }
+    let ratios = |values: &[Vec<f64>; 2]| -> Vec<f64> {
+        values[0].iter().zip(&values[1]).map(|(many, few)| many / few).collect()
+    };
+    let (rooms, fleet) = (many.rooms, elsewhere + many.rooms);
+    let on_pod = |what: &str| format!("{rooms} rooms: {what}");
+    Ok(vec![
+        Row::new("rooms", &on_pod("operations of Redis at rest"), &[operations], "/s").note(calls),
+        Row::new("rooms", &on_pod("CPU of the pod at rest"), &[pod], "ms/s"),
+        Row::new("rooms", &on_pod("CPU of Redis at rest"), &[redis], "ms/s"),
+        Row::new("rooms", &on_pod("memory a room"), &[memory], "kB").note("with its one or two viewers"),
+        Row::new("rooms", "PUBLISH in Redis, many ÷ few rooms", &ratios(&publishing), "×")
+            .goal(1.2)
+            .note(format!("{fleet} rooms and {}", 2 * TALKING)),
+        Row::new("rooms", "  among many", &publishing[0], "µs"),
+        Row::new("rooms", "CPU of the pod a message, many ÷ few", &ratios(&messages), "×")
+            .goal(1.2)
+            .note("beyond what it uses at rest"),
+        Row::new("rooms", "  among many", &messages[0], "µs"),
+    ])
+}
