@@ -332,7 +332,8 @@ mod tests {
     #[test]
     fn what_others_feel_of_a_drain_is_told_apart() {
         let mut tally = Tally { split_ns: Some(10), ..Tally::default() };
-        let (mut stays, mut moves) = (Account::default(), Account { followed: true, ..Account::default() });
+        let (mut stays, mut moves) = (Account::default(), Account::default());
+        moves.followed = true;
         let gift = |offset, sent_ns| Seen::Priority { offset, sent_ns: Some(sent_ns) };
         for account in [&mut stays, &mut moves] {
             tally.note(account, &[gift(1, 9), gift(2, 10)], 20, false);

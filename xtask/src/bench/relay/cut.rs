@@ -8,7 +8,7 @@ use std::{
 use super::Fleet;
 use crate::bench::{
     measure::{Measured, Subject, Talk},
-    scenarios::{Faults, Scale},
+    scenarios::Scale,
     table::Row,
 };
 
@@ -79,13 +79,15 @@ fn rows(run: &Measured, name: &str, degraded: f64, whole: f64) -> Vec<Row> {
     println!("    {name}: known after {degraded:.1} s, whole {whole:.2} s after it came back");
     println!("    {name}: chats {chats}");
     println!("    {name}: priority {gifts}; {refused}");
-    // That publishers are refused meanwhile is what they were promised.
-    let mut faults = Faults::default();
-    faults.add(run);
-    faults.problems.retain(|problem| !problem.contains("not taken by the admin API"));
+    // That publishers are refused meanwhile is what they were promised; they wait for it, and are late.
+    let mut problems = run.problems();
+    problems.retain(|problem| !problem.contains("not taken by the admin API"));
     let row = |what: &str, value: f64, unit| Row::new("cut", &format!("{name}: {what}"), &[value], unit);
     vec![
-        faults.told(row("chats lost without a word", of("deliveries", "lost"), "").goal(0.0), chats),
+        row("chats lost without a word", of("deliveries", "lost"), "")
+            .goal(0.0)
+            .note(chats)
+            .problems(&problems),
         row("priority lost without a word", of("priority", "lost") + of("priority", "untold_offsets"), "")
             .goal(0.0)
             .note(format!("{gifts}; {refused}")),
