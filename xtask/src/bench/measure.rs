@@ -20,6 +20,17 @@ use crate::server::{Server, binary};
 /// How long the admin port may take for one answer.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What rooms without a manifest are allowed.
+const FLEET: &str = "apiVersion: danmu.live/v1alpha1
+kind: DanmuFleet
+metadata: {name: default}
+spec:
+  server: {unlistedRooms: Allow}
+  defaults:
+    limits: {messagesPerSecond: 1000, perViewer: {messages: 500, seconds: 5}}
+    moderation: {anonymous: Speak}
+";
+
 /// A room server with one room, its manifest in a folder of its own.
 pub(super) struct Subject {
     server: Server,
@@ -72,6 +83,7 @@ impl Subject {
         );
         fs::create_dir(&rooms)
             .and_then(|()| fs::write(rooms.join("bench.yaml"), manifest))
+            .and_then(|()| fs::write(rooms.join("fleet.yaml"), FLEET))
             .map_err(|error| format!("{}: {error}", rooms.display()))?;
         let record = folder.path().join("flushes").to_string_lossy().into_owned();
         let workers = workers.to_string();
@@ -356,12 +368,12 @@ impl Load {
     }
 
     /// Waits for a phase; answers its number.
-    fn line(&mut self, phase: &str) -> Result<f64, String> {
+    pub(super) fn line(&mut self, phase: &str) -> Result<f64, String> {
         Ok(self.program.line(phase)?.as_f64().unwrap_or(0.0))
     }
 
     /// The end.
-    fn report(mut self) -> Result<Value, String> {
+    pub(super) fn report(mut self) -> Result<Value, String> {
         self.program.line("")
     }
 }

@@ -1,6 +1,10 @@
 //! Very many small rooms: what they cost at rest, and whether a message costs more beside them.
 
-use std::{net::TcpStream, thread, time::Duration};
+use std::{
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::Fleet;
 use crate::bench::{
@@ -35,11 +39,15 @@ impl Setting {
         let pod = fleet.pods.first().ok_or("there is no pod")?;
         thread::sleep(Duration::from_millis(500));
         let empty = pod.read()?.resident_bytes;
-        let viewers = (rooms + rooms / 2).to_string();
-        let options = ["--viewers", &viewers, "--connect-rate", "2500", "--duration", "3600"];
+        let viewers = rooms + rooms / 2;
+        let count = viewers.to_string();
+        let options = ["--viewers", &count, "--connect-rate", "2500", "--duration", "3600"];
         let urls: Vec<String> = (0..rooms).map(|room| pod.url_of(&name(room))).collect();
         let mut watching = Load::start(&urls, &options)?;
-        watching.wait_for("joined")?;
+        let joined = watching.line("joined")?;
+        if joined != viewers as f64 {
+            return Err(format!("{joined} of {viewers} viewers came in"));
+        }
         let channels: Vec<String> = (0..elsewhere).map(channel).collect();
         let each = channels.len().div_ceil(10).max(1);
         let held = channels.chunks(each).map(|some| fleet.redis.hold(some)).collect::<Result<_, _>>()?;
@@ -81,11 +89,13 @@ impl Setting {
         let options = ["--viewers", &count, "--speakers", &count, "--rate", "500", "--duration", &duration];
         let mut load = Load::start(&urls, &options)?;
         load.wait_for("joined")?;
-        let before = (self.cpu()?, std::time::Instant::now());
+        let (start, before) = (Instant::now(), self.cpu()?);
         load.wait_for("warm")?;
         load.wait_for("quiet")?;
-        let rest = self.rest * before.1.elapsed().as_secs_f64();
-        Ok((self.cpu()? - before.0 - rest) / (500.0 * seconds) * 1e6)
+        let used = self.cpu()? - before - self.rest * start.elapsed().as_secs_f64();
+        let report = load.report()?;
+        let shown = report["messages"]["shown"].as_f64().unwrap_or(0.0);
+        if shown == 0.0 { Err(format!("nobody could speak: {report}")) } else { Ok(used / shown * 1e6) }
     }
 
     /// Microseconds of Redis for one PUBLISH to a room that somebody is subscribed to.
