@@ -96,9 +96,11 @@ pub(in crate::bench) fn large(scale: &Scale) -> Result<Vec<Row>, String> {
 /// The last pod is emptied while gifts go on.
 pub(in crate::bench) fn drain(scale: &Scale) -> Result<Vec<Row>, String> {
     let viewers = scale.viewers(98_000);
-    let (calm, length) = if scale.quick { (3, 8) } else { (15, 30) };
+    // Viewers are asked in the first half of a drain.
+    let (calm, length) = if scale.quick { (3, 8) } else { (15, 60) };
     let crowd = crowd();
-    let (count, seconds, split) = (viewers.to_string(), (calm + length + 3).to_string(), calm.to_string());
+    let (count, seconds, split) =
+        (viewers.to_string(), (calm + length / 2 + 8).to_string(), calm.to_string());
     let fleet = Fleet::start(PODS, WORKERS)?;
     let mut options = vec!["--viewers", &count, "--duration", &seconds, "--split", &split, "--follow"];
     options.extend(["--settle", "60", "--priority-rate", "1", "--publish-url", fleet.admin()]);
