@@ -45,7 +45,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure the server beside the floor, in a network namespace of its own: some 15 minutes.
+    /// Measure the server beside the floor, or several on one Redis, in a network namespace of its own:
+    /// some 15 minutes.
     Bench(bench::Arguments),
     /// Write the CustomResourceDefinitions in crds/ from the Rust types.
     Crds {

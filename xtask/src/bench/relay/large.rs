@@ -41,8 +41,8 @@ pub(in crate::bench) fn large(scale: &Scale) -> Result<Vec<Row>, String> {
         (Vec::new(), Vec::new(), Vec::new(), Faults::default());
     let (mut p99, mut priority_p99, mut joining) = (Vec::new(), Vec::new(), Vec::new());
     let (mut lane, mut account) = (String::new(), String::new());
-    // A run takes two minutes.
-    let pairs = scale.pairs.div_ceil(10);
+    // A pair takes a minute and a half.
+    let pairs = scale.pairs.div_ceil(5);
     for pair in 1..=pairs {
         let fleet = Fleet::start(PODS, WORKERS)?;
         let mut options =
@@ -59,12 +59,12 @@ pub(in crate::bench) fn large(scale: &Scale) -> Result<Vec<Row>, String> {
         let server_us = run.used.cpu_seconds / run.used.writes * 1e6;
         let floor_us = floor.cpu_seconds / floor.sends * 1e6;
         account = format!(
-            "{} of {} deliveries, {} told as left out, {:.1} in a write; {:.6} operations of Redis a delivery",
+            "{} of {} deliveries, {} told as left out, {:.1} in a write; {:.3} operations of Redis per 1,000",
             run.number("/deliveries/received"),
             run.number("/deliveries/expected"),
             run.number("/deliveries/told"),
             deliveries(&run) / run.used.writes,
-            calls.total() / deliveries(&run)
+            calls.total() / deliveries(&run) * 1e3
         );
         println!(
             "    {pair}/{pairs}: server {server_us:.2} µs × {:.0} writes, floor {floor_us:.2} µs × {:.0}, ratio {:.3}; \

@@ -86,7 +86,7 @@ impl Setting {
         let pod = self.pod()?;
         let urls: Vec<String> = (0..TALKING).map(|room| pod.url_of(&name(room))).collect();
         let (count, duration) = (TALKING.to_string(), seconds.to_string());
-        let options = ["--viewers", &count, "--speakers", &count, "--rate", "500", "--duration", &duration];
+        let options = ["--viewers", &count, "--speakers", &count, "--rate", "1000", "--duration", &duration];
         let mut load = Load::start(&urls, &options)?;
         load.wait_for("joined")?;
         let (start, before) = (Instant::now(), self.cpu()?);
