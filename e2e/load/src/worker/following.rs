@@ -7,7 +7,7 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 use super::{SEAT, Worker};
 use crate::{
     clock,
-    handshake::HandshakeError,
+    handshake::{HandshakeError, Target},
     tally::count,
     viewer::{Ended, State, Viewer},
 };
@@ -109,13 +109,7 @@ impl Worker<'_> {
     /// Several addresses of one room stand for the one behind which a balancer chooses: the next
     /// connection goes to any other of them.
     fn turn_elsewhere(&mut self, at: usize) {
-        let (here, targets) = (self.target(at), &self.plan.targets);
-        let others: Vec<usize> = (0..targets.len())
-            .filter(|other| *other != here && targets[*other].is_same_room(&targets[here]))
-            .collect();
-        if !others.is_empty() {
-            self.seats[at].target = Some(others[rand::random_range(0..others.len())]);
-        }
+        self.seats[at].target = Some(Target::elsewhere(&self.plan.targets, self.target(at)));
     }
 
     fn return_after_jitter(&mut self, at: usize) {
