@@ -17,6 +17,9 @@ use crate::bench::{
 /// Rooms in which somebody talks, among few and among many.
 const TALKING: usize = 100;
 
+/// Who talks in them; each says less than a connection may.
+const SPEAKERS: usize = 500;
+
 /// Messages published at one time, to find what one costs.
 const PUBLISHED: usize = 10_000;
 
@@ -85,7 +88,7 @@ impl Setting {
     fn message_us(&self, seconds: f64) -> Result<f64, String> {
         let pod = self.pod()?;
         let urls: Vec<String> = (0..TALKING).map(|room| pod.url_of(&name(room))).collect();
-        let (count, duration) = (TALKING.to_string(), seconds.to_string());
+        let (count, duration) = (SPEAKERS.to_string(), seconds.to_string());
         let options = ["--viewers", &count, "--speakers", &count, "--rate", "1000", "--duration", &duration];
         let mut load = Load::start(&urls, &options)?;
         load.wait_for("joined")?;
