@@ -36,16 +36,18 @@ struct Setting {
 }
 
 impl Setting {
-    /// A pod with so many rooms, and a fleet with so many more.
-    fn start(rooms: usize, elsewhere: usize) -> Result<(Setting, f64), String> {
-        let fleet = Fleet::start(1, 1)?;
+    /// Pods that all have the same rooms, and a fleet with so many more; answers the kilobytes of the
+    /// first pod for a room, too.
+    fn start(pods: usize, rooms: usize, elsewhere: usize) -> Result<(Setting, f64), String> {
+        let fleet = Fleet::start(pods, 1)?;
         let pod = fleet.pods.first().ok_or("there is no pod")?;
         thread::sleep(Duration::from_millis(500));
         let empty = pod.read()?.resident_bytes;
-        let viewers = rooms + rooms / 2;
+        let viewers = rooms * pods + rooms / 2;
         let count = viewers.to_string();
         let options = ["--viewers", &count, "--connect-rate", "2500", "--duration", "3600"];
-        let urls: Vec<String> = (0..rooms).map(|room| pod.url_of(&name(room))).collect();
+        let urls_of = |pod: &Subject| (0..rooms).map(|room| pod.url_of(&name(room))).collect::<Vec<_>>();
+        let urls: Vec<String> = fleet.pods.iter().flat_map(urls_of).collect();
         let mut watching = Load::start(&urls, &options)?;
         let joined = watching.line("joined")?;
         if joined != viewers as f64 {
@@ -133,9 +135,11 @@ fn publish(redis: &Redis) -> Result<(), String> {
 /// A pod with 5,000 rooms in a fleet with 50,000, beside a pod with 100 in a fleet with 100.
 pub(in crate::bench) fn rooms(scale: &Scale) -> Result<Vec<Row>, String> {
     let (here, elsewhere) = if scale.quick { (500, 5000) } else { (5000, 50_000) };
-    let (mut many, memory) = Setting::start(here, elsewhere)?;
-    let (mut few, _) = Setting::start(TALKING, TALKING)?;
-    let seconds = if scale.quick { 3 } else { 10 };
+    // A room that is on one pod alone asks around every 30 s.
+    let seconds = if scale.quick { 3 } else { 30 };
+    let shared = shared(here, seconds.min(10))?;
+    let (mut many, memory) = Setting::start(1, here, elsewhere)?;
+    let (mut few, _) = Setting::start(1, TALKING, TALKING)?;
     let ([operations, pod, redis], calls) = many.rest(seconds)?;
     few.rest(seconds.min(5))?;
     println!("    at rest {operations:.1} operations/s ({calls}), pod {pod:.2} ms/s, Redis {redis:.2} ms/s");
@@ -160,7 +164,7 @@ pub(in crate::bench) fn rooms(scale: &Scale) -> Result<Vec<Row>, String> {
     };
     let (rooms, fleet) = (many.rooms, elsewhere + many.rooms);
     let on_pod = |what: &str| format!("{rooms} rooms: {what}");
-    Ok(vec![
+    let mut rows = vec![
         Row::new("rooms", &on_pod("operations of Redis at rest"), &[operations], "/s").note(calls),
         Row::new("rooms", &on_pod("CPU of the pod at rest"), &[pod], "ms/s"),
         Row::new("rooms", &on_pod("CPU of Redis at rest"), &[redis], "ms/s"),
@@ -173,5 +177,22 @@ pub(in crate::bench) fn rooms(scale: &Scale) -> Result<Vec<Row>, String> {
             .goal(1.2)
             .note("beyond what it uses at rest"),
         Row::new("rooms", "  among many", &messages[0], "µs"),
+    ];
+    rows.extend(shared);
+    Ok(rows)
+}
+
+/// What rooms cost at rest that are on two pods: these tell each other that they live.
+fn shared(rooms: usize, seconds: u64) -> Result<Vec<Row>, String> {
+    let (mut setting, _) = Setting::start(2, rooms, 0)?;
+    let ([operations, pod, redis], calls) = setting.rest(seconds)?;
+    println!(
+        "    on two pods {operations:.1} operations/s ({calls}), a pod {pod:.2} ms/s, Redis {redis:.2} ms/s"
+    );
+    let on_both = |what: &str| format!("{rooms} rooms on two pods: {what}");
+    Ok(vec![
+        Row::new("rooms", &on_both("operations of Redis at rest"), &[operations], "/s").note(calls),
+        Row::new("rooms", &on_both("CPU of a pod at rest"), &[pod], "ms/s"),
+        Row::new("rooms", &on_both("CPU of Redis at rest"), &[redis], "ms/s"),
     ])
 }
