@@ -1,15 +1,18 @@
-//! `cargo xtask bench`: what the server costs beside the floor, in one run on one machine.
+//! `cargo xtask bench`: what the server costs beside the floor, in one run on one machine;
+//! `cargo xtask bench relay`: what several of them on one Redis do.
 //!
 //! ```text
 //! bench            builds, goes into a network namespace of its own, prints the table
-//! scenarios        what is done and what it should come to
-//! measure          a server, a load, a floor: their CPU, memory and counters
+//! scenarios relay  what is done and what it should come to
+//! measure redis    servers, a load, a floor, a Redis: their CPU, memory and counters
 //! statistics       medians and their intervals
 //! table            rows for people and machines
 //! ```
 
 mod machine;
 mod measure;
+mod redis;
+mod relay;
 mod scenarios;
 mod statistics;
 mod table;
@@ -22,16 +25,19 @@ use std::{
 
 use clap::Args;
 
-use crate::commands::{cargo, step};
-use scenarios::Scenario;
+use crate::commands::{apt_get_install, cargo, exists, step};
+use scenarios::{Scenario, Suite};
 
 /// What `cargo xtask bench` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Arguments {
+    /// What to measure.
+    #[arg(value_enum, default_value_t = Suite::Server)]
+    suite: Suite,
     /// Pairs of server and floor a ratio is made of.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pairs: u32,
-    /// Only this scenario; repeat it for more.
+    /// Only this scenario, of whichever suite; repeat it for more.
     #[arg(long, value_enum)]
     only: Vec<Scenario>,
     /// Write the figures to this file as JSON, too.
@@ -45,11 +51,26 @@ pub(crate) struct Arguments {
     inside: bool,
 }
 
+impl Arguments {
+    /// Always in this order: the last ones bind local ports, which the kernel then keeps for a minute.
+    fn scenarios(&self) -> Vec<Scenario> {
+        if self.only.is_empty() {
+            return self.suite.scenarios().to_vec();
+        }
+        let all = [Suite::Server, Suite::Relay].into_iter().flat_map(|suite| suite.scenarios());
+        all.filter(|one| self.only.contains(one)).copied().collect()
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     if arguments.inside {
         return inside(arguments);
     }
     step("build", cargo(&["build", "--release", "--package", "danmu-server", "--package", "danmu-load"]))?;
+    let needs_redis = arguments.scenarios().iter().any(|one| Suite::Relay.scenarios().contains(one));
+    if needs_redis && !exists("redis-server") {
+        apt_get_install(&["redis-server"])?;
+    }
     let unshare = unshare()?;
     let myself = std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
     let status = Command::new("unshare")
@@ -87,9 +108,7 @@ fn inside(arguments: &Arguments) -> Result<(), String> {
     let started = Instant::now();
     let machine = machine::facts();
     let mut rows = Vec::new();
-    // Always in this order: the last ones bind local ports, which the kernel then keeps for a minute.
-    let asked = |one: &Scenario| arguments.only.is_empty() || arguments.only.contains(one);
-    for scenario in Scenario::ALL.into_iter().filter(asked) {
+    for scenario in arguments.scenarios() {
         println!("==> {scenario:?}: {}", scenario.about());
         let scale = scenarios::Scale { pairs: arguments.pairs as usize, quick: arguments.quick };
         match scenario.run(&scale) {

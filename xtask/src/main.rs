@@ -46,7 +46,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure the server beside the floor, in a network namespace of its own: some 15 minutes.
+    /// Measure the server beside the floor, or several on one Redis, in a network namespace of its own:
+    /// some 15 minutes.
     Bench(bench::Arguments),
     /// Check a fleet like a database: real servers and a real Redis, and a nemesis that breaks them.
     Soak {

@@ -91,6 +91,15 @@ impl PriorityAccount {
         }
     }
 
+    /// Something is gone: so many events, or nobody knows how many; with an epoch the lane begins anew.
+    pub(crate) fn gap(&mut self, dropped: Option<u64>, epoch: Option<u32>) {
+        self.told += dropped.unwrap_or(0);
+        self.open_gap |= dropped.is_none();
+        if epoch.is_some() {
+            (self.epoch, self.offset) = (epoch, 0);
+        }
+    }
+
     /// Notes an event; `own` when it is of this run. Every offset is the last one plus one, or
     /// something is missing; an offset that does not grow was delivered before.
     pub(crate) fn note(&mut self, offset: u64, own: bool) -> Sight {
@@ -160,6 +169,17 @@ mod tests {
         assert_eq!((lane.offset, lane.open_gap, lane.missing), (20, true, 0));
         lane.join(1, 3, false);
         assert_eq!((lane.epoch, lane.offset), (Some(1), 3));
+    }
+
+    #[test]
+    fn a_gap_with_an_epoch_begins_the_lane_anew() {
+        let mut lane = PriorityAccount::default();
+        lane.join(0, 10, false);
+        lane.gap(None, Some(1));
+        assert_eq!(lane.note(1, true), Sight::First, "offsets count from 1 again");
+        lane.join(1, 2, true);
+        assert_eq!(lane.note(2, true), Sight::First);
+        assert_eq!((lane.epoch, lane.missing, lane.open_gap), (Some(1), 0, true));
     }
 
     #[test]

@@ -58,6 +58,13 @@ impl Target {
         Ok(Target { address, authority: authority.to_string(), path })
     }
 
+    /// Any other of the addresses that leads to the same room as `here`; `here` if there is none.
+    pub(crate) fn elsewhere(targets: &[Target], here: usize) -> usize {
+        let is_other = |other: &usize| *other != here && targets[*other].path == targets[here].path;
+        let others: Vec<usize> = (0..targets.len()).filter(is_other).collect();
+        if others.is_empty() { here } else { others[rand::random_range(0..others.len())] }
+    }
+
     /// The upgrade request of one viewer; `since` is `<epoch>.<offset>` of one that comes back.
     pub(crate) fn request(
         &self,
@@ -203,6 +210,15 @@ mod tests {
         let mut endless = b"HTTP/1.1 101 x\r\n".to_vec();
         endless.resize(MAX_HEAD + 100, b'a');
         assert!(check_answer(&endless, KEY).is_err());
+    }
+
+    #[test]
+    fn who_comes_back_goes_to_another_address_of_the_same_room() {
+        let urls =
+            ["ws://127.0.0.1:1/rooms/a/ws", "ws://127.0.0.1:2/rooms/a/ws", "ws://127.0.0.1:3/rooms/b/ws"];
+        let targets = urls.map(|url| Target::parse(url).unwrap());
+        let places = [0, 1, 2].map(|here| Target::elsewhere(&targets, here));
+        assert_eq!(places, [1, 0, 2], "the only address of a room is kept");
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub(crate) enum FormatName {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// A room's address, ws://HOST:PORT/rooms/ROOM/ws; several share the viewers evenly.
+    /// A room's address, ws://HOST:PORT/rooms/ROOM/ws; several share the viewers evenly. Several of one
+    /// room are as if behind a balancer: who comes back goes to another one.
     #[arg(long, required = true)]
     pub(crate) url: Vec<String>,
     /// Viewers who join before anybody talks.
@@ -115,10 +116,14 @@ pub(crate) struct RunOptions {
     /// The mark of the run in all texts, [a-z0-9]; made up unless given. The floor's is `floor`.
     #[arg(long, env = processes::RUN_ID)]
     pub(crate) run_id: Option<String>,
+    /// Seconds into the talk; the latencies of gifts published before and after it are told apart, the
+    /// later ones without viewers who were moved or cut.
+    #[arg(long, value_name = "S")]
+    pub(crate) split: Option<f64>,
     /// One line of JSON instead of a report for people, and no progress bar.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Lines of JSON on standard output when all have joined, when they have talked for a second, and
+    /// Lines of JSON on standard output: how many have joined so far, when all have joined, when they have talked for a second, and
     /// when all is quiet after the talk.
     #[arg(long)]
     pub(crate) phases: bool,
@@ -244,6 +249,7 @@ impl RunOptions {
             follow: self.follow,
             talk: if self.once_within.is_some() { Talk::Once } else { Talk::Paced { rate: self.rate } },
             talk_ns: nanoseconds(self.once_within.unwrap_or(self.duration)),
+            split_ns: self.split.map(nanoseconds),
             settle_ns: nanoseconds(self.settle),
         })
     }
@@ -285,6 +291,7 @@ impl RunOptions {
         range("--once-within", self.once_within.unwrap_or(1.0), 0.001, day, "0.001 to 86400 s")?;
         range("--connect-rate", self.connect_rate, 0.1, 1e6, "0.1 to 1000000 a second")?;
         range("--connect-timeout", self.connect_timeout, 0.001, 3600.0, "0.001 to 3600 s")?;
+        range("--split", self.split.unwrap_or(0.0), 0.0, day, "0 to 86400 s")?;
         range("--settle", self.settle, 0.0, 3600.0, "0 to 3600 s")?;
         range("--slow-percent", self.slow_percent, 0.0, 100.0, "0 to 100")?;
         range("--text-bytes", self.text_bytes as f64, 0.0, 3000.0, "0 to 3000")?;

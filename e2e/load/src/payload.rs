@@ -39,8 +39,9 @@ pub(crate) enum Seen {
     Ack { sent_ns: Option<u64>, shown: bool },
     /// An own message was not taken.
     Refused(RefusalCode),
-    /// Something was lost; `None` is an unknown number.
-    Gap { lane: Lane, dropped: Option<u64> },
+    /// Something was lost; `None` is an unknown number. With an epoch, by its place in
+    /// [`PayloadReader::name`], the priority lane begins anew under it.
+    Gap { lane: Lane, dropped: Option<u64>, epoch: Option<u32> },
     /// The server wants us elsewhere: at the URL of this name, or at the same address.
     Move { url: Option<u32> },
 }
@@ -186,7 +187,11 @@ impl PayloadReader {
                 shown: ack.shown,
             }),
             Event::Refused(refused) => Some(Seen::Refused(refused.code)),
-            Event::Gap(gap) => Some(Seen::Gap { lane: gap.lane, dropped: gap.dropped }),
+            Event::Gap(gap) => Some(Seen::Gap {
+                lane: gap.lane,
+                dropped: gap.dropped,
+                epoch: gap.epoch.as_deref().map(|epoch| self.intern(epoch)),
+            }),
             Event::Move(to) => Some(Seen::Move { url: to.url.as_deref().map(|url| self.intern(url)) }),
             _ => None,
         }

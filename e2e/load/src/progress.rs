@@ -11,6 +11,9 @@ const HEAD_START_NS: u64 = 200_000_000;
 /// then viewers leave, and that costs a server what no message did.
 const QUIET_NS: u64 = 500_000_000;
 
+/// So often those who wait are told how many have joined.
+const JOINING_NS: u64 = 5_000_000_000;
+
 /// A server has found its rhythm so long after the start of the talk.
 const WARM_NS: u64 = 1_000_000_000;
 
@@ -26,6 +29,7 @@ pub(crate) struct Conductor {
     last: (u64, u64),
     told_warm: bool,
     told_quiet: bool,
+    told_joining_ns: u64,
 }
 
 impl Conductor {
@@ -44,6 +48,7 @@ impl Conductor {
             last: (0, 0),
             told_warm: false,
             told_quiet: false,
+            told_joining_ns: clock::monotonic_ns(),
         }
     }
 
@@ -57,6 +62,10 @@ impl Conductor {
             return Some(go_ns);
         }
         self.bar.set_position(progress.joined);
+        if self.phases && now_ns > self.told_joining_ns + JOINING_NS {
+            self.told_joining_ns = now_ns;
+            println!("{}", serde_json::json!({"joining": progress.joined}));
+        }
         if progress.failed > 0 {
             self.bar.set_message(format!("{} failed", progress.failed));
         }

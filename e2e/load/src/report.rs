@@ -20,6 +20,8 @@ struct Balance {
     viewers: u64,
     expected: u64,
     lost: u64,
+    /// Lost, and the viewer was told of a gap without a number.
+    open: u64,
     beyond: u64,
 }
 
@@ -137,6 +139,7 @@ impl<'a> Report<'a> {
                 "expected": self.chats.expected,
                 "received": tally.received,
                 "told": tally.told,
+                "told_without_number": self.chats.open,
                 "lost": self.promised.map(|_| self.chats.lost),
                 "beyond": self.chats.beyond,
                 "duplicates": tally.duplicates,
@@ -173,11 +176,14 @@ impl<'a> Report<'a> {
             "expected": self.priority.expected,
             "received": lane.received,
             "told": lane.told,
+            "told_without_number": self.priority.open,
             "lost": self.priority.lost,
             "duplicates": lane.duplicates,
             "missing_offsets": lane.missing_offsets,
             "untold_offsets": lane.untold_offsets,
             "ms": percentiles(&lane.delivery),
+            "ms_before_split": percentiles(&lane.before),
+            "ms_after_split": percentiles(&lane.after),
         })
     }
 
@@ -289,6 +295,9 @@ fn balance(promised: u64, accounted: &Viewers, open: &Viewers) -> Balance {
     for (had, viewers) in accounted {
         balance.lost += promised.saturating_sub(*had) * viewers;
     }
+    for (had, viewers) in open {
+        balance.open += promised.saturating_sub(*had) * viewers;
+    }
     for (had, viewers) in accounted.iter().chain(open) {
         balance.viewers += viewers;
         balance.beyond += had.saturating_sub(promised) * viewers;
@@ -328,7 +337,7 @@ mod tests {
     fn told_losses_balance_and_silent_ones_do_not() {
         let accounted = Viewers::from([(10, 7), (8, 2), (11, 1)]);
         let open = Viewers::from([(3, 5)]);
-        let expected = Balance { viewers: 15, expected: 150, lost: 4, beyond: 1 };
+        let expected = Balance { viewers: 15, expected: 150, lost: 4, open: 35, beyond: 1 };
         assert_eq!(balance(10, &accounted, &open), expected);
     }
 

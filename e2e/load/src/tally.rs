@@ -104,6 +104,9 @@ pub(crate) struct Tally {
     /// When something was last delivered or answered. Not for reports.
     #[serde(skip)]
     pub(crate) last_event_ns: u64,
+    /// From when on latencies of the priority lane are told apart, on the monotonic clock.
+    #[serde(skip)]
+    pub(crate) split_ns: Option<u64>,
 }
 
 /// What was counted on the priority lane.
@@ -126,6 +129,10 @@ pub(crate) struct PriorityTally {
     pub(crate) told: u64,
     /// From publishing to delivery.
     pub(crate) delivery: Latencies,
+    /// The same of events published before `--split`.
+    pub(crate) before: Latencies,
+    /// The same of later ones, to viewers who were neither moved nor cut.
+    pub(crate) after: Latencies,
     /// Viewers by messages accounted for.
     pub(crate) accounted: Viewers,
     /// The same for viewers that were told of a gap without a number.
@@ -167,14 +174,11 @@ impl Tally {
                     }
                 }
                 Seen::Refused(code) => self.refuse(code),
-                Seen::Gap { lane: Lane::Chat, dropped } => {
+                Seen::Gap { lane: Lane::Chat, dropped, .. } => {
                     account.told += dropped.unwrap_or(0);
                     account.open_gap |= dropped.is_none();
                 }
-                Seen::Gap { lane: Lane::Priority, dropped } => {
-                    account.priority.told += dropped.unwrap_or(0);
-                    account.priority.open_gap |= dropped.is_none();
-                }
+                Seen::Gap { lane: Lane::Priority, dropped, epoch } => account.priority.gap(dropped, epoch),
                 Seen::Move { .. } => self.moves += 1,
             }
             self.last_event_ns = now_ns;
@@ -187,7 +191,13 @@ impl Tally {
             (Sight::Again, _) => self.priority.duplicates += 1,
             (_, Some(sent_ns)) => {
                 self.priority.received += 1;
-                self.priority.delivery.record_ns(now_ns.saturating_sub(sent_ns));
+                let took_ns = now_ns.saturating_sub(sent_ns);
+                self.priority.delivery.record_ns(took_ns);
+                match self.split_ns {
+                    Some(split_ns) if sent_ns < split_ns => self.priority.before.record_ns(took_ns),
+                    Some(_) if !account.followed => self.priority.after.record_ns(took_ns),
+                    _ => {}
+                }
             }
             (_, None) => {}
         }
@@ -265,6 +275,8 @@ impl PriorityTally {
         self.untold_offsets += other.untold_offsets;
         self.told += other.told;
         self.delivery.merge(&other.delivery);
+        self.before.merge(&other.before);
+        self.after.merge(&other.after);
         merge(&mut self.accounted, &other.accounted);
         merge(&mut self.accounted_open, &other.accounted_open);
     }
@@ -305,7 +317,7 @@ mod tests {
     fn a_told_gap_is_accounted_for_and_a_silent_loss_is_not() {
         let mut tally = Tally::default();
         let (mut told, mut silent, mut open) = (Account::default(), Account::default(), Account::default());
-        let gap = |dropped| Seen::Gap { lane: Lane::Chat, dropped };
+        let gap = |dropped| Seen::Gap { lane: Lane::Chat, dropped, epoch: None };
         tally.note(&mut told, &[CHAT, gap(Some(2))], 5, false);
         tally.note(&mut silent, &[CHAT], 5, false);
         tally.note(&mut open, &[gap(None)], 5, false);
@@ -315,6 +327,19 @@ mod tests {
         assert_eq!(tally.accounted, Viewers::from([(1, 1), (3, 1)]));
         assert_eq!(tally.accounted_open, Viewers::from([(0, 1)]));
         assert_eq!(tally.told, 2);
+    }
+
+    #[test]
+    fn what_others_feel_of_a_drain_is_told_apart() {
+        let mut tally = Tally { split_ns: Some(10), ..Tally::default() };
+        let (mut stays, mut moves) = (Account::default(), Account::default());
+        moves.followed = true;
+        let gift = |offset, sent_ns| Seen::Priority { offset, sent_ns: Some(sent_ns) };
+        for account in [&mut stays, &mut moves] {
+            tally.note(account, &[gift(1, 9), gift(2, 10)], 20, false);
+        }
+        let lane = &tally.priority;
+        assert_eq!((lane.delivery.count(), lane.before.count(), lane.after.count()), (4, 2, 1));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) follow: bool,
     pub(crate) talk: Talk,
     pub(crate) talk_ns: u64,
+    /// How long into the talk latencies of the priority lane begin to be told apart.
+    pub(crate) split_ns: Option<u64>,
     /// Longest wait for the last deliveries.
     pub(crate) settle_ns: u64,
 }
@@ -117,8 +119,10 @@ struct Seat {
     /// It connects again at a time that is set, or is connecting again.
     returning: bool,
     tries: u32,
-    /// Where to, if not where it was first; by its place in [`PayloadReader::name`].
+    /// Where to, if it was told a URL; by its place in [`PayloadReader::name`].
     url: Option<u32>,
+    /// Where to, if not where it was first; by its place in [`Plan::targets`].
+    target: Option<usize>,
 }
 
 /// One thread's viewers: those with `id % workers == worker`.
@@ -228,6 +232,7 @@ impl<'a> Worker<'a> {
 
     fn talk(&mut self, go_ns: u64) -> io::Result<()> {
         let (cpu_ns, end_ns) = (clock::thread_cpu_ns(), go_ns + self.plan.talk_ns);
+        self.desk.tally.split_ns = self.plan.split_ns.map(|split_ns| go_ns + split_ns);
         let mut schedule = self.schedule();
         let mut now_ns = clock::monotonic_ns();
         while now_ns < end_ns {
@@ -397,12 +402,17 @@ impl<'a> Worker<'a> {
         self.worker + at as u64 * self.workers
     }
 
+    /// Which of the run's targets is the viewer's.
+    fn target(&self, at: usize) -> usize {
+        self.seats[at].target.unwrap_or(self.id(at) as usize % self.plan.targets.len())
+    }
+
     /// Opens a connection for the viewer: its only one, or one beside the one it is to leave.
     fn open(&mut self, at: usize) {
         let (id, plan) = (self.id(at), self.plan);
         let slow = id >= plan.viewers - plan.slow;
         let moved_to = self.seats[at].url.and_then(|url| Target::parse(self.desk.payloads.name(url)).ok());
-        let target = moved_to.as_ref().unwrap_or(&plan.targets[id as usize % plan.targets.len()]);
+        let target = moved_to.as_ref().unwrap_or(&plan.targets[self.target(at)]);
         self.turns += 1;
         let token = (self.turns << 32) | at;
         let opened = connect(plan, target, id, slow).and_then(|mut stream| {

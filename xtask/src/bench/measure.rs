@@ -5,8 +5,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    ops::Add,
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    slice,
     time::{Duration, Instant},
 };
 
@@ -17,6 +19,17 @@ use crate::server::{Server, binary};
 
 /// How long the admin port may take for one answer.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What rooms without a manifest are allowed.
+const FLEET: &str = "apiVersion: danmu.live/v1alpha1
+kind: DanmuFleet
+metadata: {name: default}
+spec:
+  server: {unlistedRooms: Allow}
+  defaults:
+    limits: {messagesPerSecond: 1000, perViewer: {messages: 500, seconds: 5}}
+    moderation: {anonymous: Speak}
+";
 
 /// A room server with one room, its manifest in a folder of its own.
 pub(super) struct Subject {
@@ -43,8 +56,8 @@ pub(super) struct Measured {
     pub(super) report: Value,
     /// From the start of the load to the last `joined`.
     pub(super) joining: Duration,
-    /// Of the server's record of flushes: those of the talk, beginning at 0.
-    schedule: String,
+    /// Of each server's record of flushes: those of the talk, beginning at 0.
+    schedules: Vec<String>,
 }
 
 /// Of a run, all but the first second: until then a server does not know what is coming.
@@ -58,6 +71,11 @@ pub(super) struct Steady {
 impl Subject {
     /// Starts the server with the room `bench`, whose `spec` follows `fleet:` in the manifest.
     pub(super) fn start(spec: &str) -> Result<Subject, String> {
+        Subject::start_with(spec, machine::cores(), &[])
+    }
+
+    /// The same with so many workers and more flags.
+    pub(super) fn start_with(spec: &str, workers: usize, flags: &[&str]) -> Result<Subject, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("no folder for the manifests: {error}"))?;
         let rooms = folder.path().join("rooms");
         let manifest = format!(
@@ -65,17 +83,23 @@ impl Subject {
         );
         fs::create_dir(&rooms)
             .and_then(|()| fs::write(rooms.join("bench.yaml"), manifest))
+            .and_then(|()| fs::write(rooms.join("fleet.yaml"), FLEET))
             .map_err(|error| format!("{}: {error}", rooms.display()))?;
         let record = folder.path().join("flushes").to_string_lossy().into_owned();
-        let workers = machine::cores().to_string();
-        let arguments = ["--workers", &workers, "--record-flushes", &record, "--public", "0.0.0.0:0"];
-        Ok(Subject { server: Server::start("release", &rooms, &arguments)?, folder })
+        let workers = workers.to_string();
+        let ours = ["--workers", &workers, "--record-flushes", &record, "--public", "0.0.0.0:0"];
+        Ok(Subject { server: Server::start("release", &rooms, &[&ours, flags].concat())?, folder })
     }
 
     /// Where viewers connect.
     pub(super) fn url(&self) -> String {
+        self.url_of("bench")
+    }
+
+    /// Where viewers of another room connect.
+    pub(super) fn url_of(&self, room: &str) -> String {
         let port = self.server.public.rsplit(':').next().unwrap_or_default();
-        format!("ws://127.0.0.1:{port}/rooms/bench/ws")
+        format!("ws://127.0.0.1:{port}/rooms/{room}/ws")
     }
 
     /// Where priority messages are published.
@@ -85,33 +109,37 @@ impl Subject {
 
     /// What the server has used so far.
     pub(super) fn read(&self) -> Result<Reading, String> {
-        let metrics = get(&self.server.admin, "/metrics")?;
-        let counter = |name: &str| {
-            metrics
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok())
-                .ok_or_else(|| format!("the server's metrics have no {name}"))
-        };
+        let [writes, sent_bytes] = self.metrics(["danmu_writes_total", "danmu_sent_bytes_total"])?;
         Ok(Reading {
             cpu_seconds: machine::cpu_seconds(self.server.id())?,
             resident_bytes: machine::resident_bytes(self.server.id())?,
-            writes: counter("danmu_writes_total")?,
-            sent_bytes: counter("danmu_sent_bytes_total")?,
+            writes,
+            sent_bytes,
         })
+    }
+
+    /// Metrics without labels, by their names.
+    pub(super) fn metrics<const N: usize>(&self, names: [&str; N]) -> Result<[f64; N], String> {
+        let metrics = ask(&self.server.admin, "GET", "/metrics", "")?;
+        let mut values = [0.0; N];
+        for (name, value) in names.into_iter().zip(&mut values) {
+            *value = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok())
+                .ok_or_else(|| format!("the server's metrics have no {name}"))?;
+        }
+        Ok(values)
+    }
+
+    /// Begins a drain of so long.
+    pub(super) fn drain(&self, seconds: u64) -> Result<(), String> {
+        let answer = ask(&self.server.admin, "POST", "/drain", &format!(r#"{{"seconds":{seconds}}}"#))?;
+        if answer.starts_with("HTTP/1.1 202") { Ok(()) } else { Err(format!("the drain: {answer}")) }
     }
 
     /// Runs viewers against it.
     pub(super) fn run(&self, options: &[&str]) -> Result<Measured, String> {
-        let mut load = Load::start(&self.url(), options)?;
-        let joining = load.wait_for("joined")?;
-        let (before, recorded) = (self.read()?, self.recorded().len());
-        let warm_received = load.line("warm")?;
-        let warm = self.read()?;
-        let received = load.line("quiet")? - warm_received;
-        let after = self.read()?;
-        let schedule = schedule(self.recorded().get(recorded..).unwrap_or_default());
-        let steady = Steady { used: after.since(&warm), received };
-        Ok(Measured { used: after.since(&before), steady, report: load.report()?, joining, schedule })
+        Talk::begin(slice::from_ref(self), options)?.end(|| Ok(())).map(|(measured, ())| measured)
     }
 
     fn recorded(&self) -> String {
@@ -119,7 +147,64 @@ impl Subject {
     }
 }
 
+/// A talk before one server or several.
+pub(super) struct Talk<'a> {
+    pods: &'a [Subject],
+    load: Load,
+    joining: Duration,
+    before: Reading,
+    /// How long each server's record of flushes was.
+    recorded: Vec<usize>,
+}
+
+impl Talk<'_> {
+    /// All viewers have joined; they begin to speak.
+    pub(super) fn begin<'a>(pods: &'a [Subject], options: &[&str]) -> Result<Talk<'a>, String> {
+        let urls: Vec<String> = pods.iter().map(Subject::url).collect();
+        let mut load = Load::start(&urls, options)?;
+        let joining = load.wait_for("joined")?;
+        let before = Reading::of(pods)?;
+        let recorded = pods.iter().map(|pod| pod.recorded().len()).collect();
+        Ok(Talk { pods, load, joining, before, recorded })
+    }
+
+    /// Waits until all is delivered; reads something more at that moment.
+    pub(super) fn end<T>(
+        mut self,
+        reading: impl FnOnce() -> Result<T, String>,
+    ) -> Result<(Measured, T), String> {
+        let warm_received = self.load.line("warm")?;
+        let warm = Reading::of(self.pods)?;
+        let received = self.load.line("quiet")? - warm_received;
+        let after = Reading::of(self.pods)?;
+        let more = reading()?;
+        let records = self.pods.iter().map(Subject::recorded).zip(self.recorded);
+        let schedules = records.map(|(all, known)| schedule(all.get(known..).unwrap_or_default())).collect();
+        let steady = Steady { used: after.since(&warm), received };
+        let (used, joining) = (after.since(&self.before), self.joining);
+        Ok((Measured { used, steady, report: self.load.report()?, joining, schedules }, more))
+    }
+}
+
+impl Add for Reading {
+    type Output = Reading;
+
+    fn add(self, other: Reading) -> Reading {
+        Reading {
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
+            writes: self.writes + other.writes,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+        }
+    }
+}
+
 impl Reading {
+    /// The sum over servers.
+    fn of(pods: &[Subject]) -> Result<Reading, String> {
+        pods.iter().try_fold(Reading::default(), |sum, pod| Ok(sum + pod.read()?))
+    }
+
     fn since(&self, before: &Reading) -> Reading {
         Reading {
             cpu_seconds: self.cpu_seconds - before.cpu_seconds,
@@ -162,17 +247,31 @@ impl Measured {
 
     /// Seconds from the first recorded flush to the last.
     fn schedule_seconds(&self) -> f64 {
-        let times = self.schedule.lines().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
+        let lines = self.schedules.iter().flat_map(|schedule| schedule.lines());
+        let times = lines.filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
         times.max().unwrap_or(0) as f64 / 1e6
     }
 
-    /// Replays the same flushes with a bare send(2) loop.
+    /// Replays the same flushes with a bare send(2) loop, before as many viewers.
     pub(super) fn replay(&self, viewers: u64) -> Result<Floor, String> {
-        let file =
-            tempfile::NamedTempFile::new().map_err(|error| format!("no file for the schedule: {error}"))?;
-        fs::write(file.path(), &self.schedule).map_err(|error| format!("the schedule: {error}"))?;
-        let path = file.path().to_string_lossy().into_owned();
-        floor(viewers, &["--schedule", &path], self.schedule_seconds() + 1.0)
+        self.replay_with(viewers, machine::cores(), &["--connect-rate", "2500"])
+    }
+
+    /// The same for servers with so many workers; the load gets `options`.
+    pub(super) fn replay_with(
+        &self,
+        viewers: u64,
+        threads: usize,
+        options: &[&str],
+    ) -> Result<Floor, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("no folder for schedules: {error}"))?;
+        let mut plans = Vec::new();
+        for (number, schedule) in self.schedules.iter().enumerate() {
+            let file = folder.path().join(number.to_string());
+            fs::write(&file, schedule).map_err(|error| format!("the schedule: {error}"))?;
+            plans.push(vec!["--schedule".to_owned(), file.to_string_lossy().into_owned()]);
+        }
+        floors(viewers, threads, &plans, self.schedule_seconds() + 1.0, options)
     }
 }
 
@@ -190,26 +289,50 @@ pub(super) struct Floor {
 
 /// A bare send(2) loop before so many viewers who listen for so long.
 pub(super) fn floor(viewers: u64, plan: &[&str], seconds: f64) -> Result<Floor, String> {
-    let count = viewers.to_string();
-    let threads = machine::cores().to_string();
-    let mut command = Command::new(binary("release", "danmu-load"));
-    command.args(["floor", "--viewers", &count, "--threads", &threads]).args(plan);
-    let mut floor = Program::start(command)?;
-    let listening = floor.line("listening")?;
-    let url = format!("ws://{}/rooms/floor/ws", listening.as_str().unwrap_or_default());
-    let duration = format!("{:.1}", seconds + 1.0);
-    let options =
-        ["--run-id", "floor", "--viewers", &count, "--duration", &duration, "--connect-rate", "2500"];
-    let mut load = Load::start(&url, &options)?;
-    floor.line("joined")?;
-    let before = machine::cpu_seconds(floor.child.id())?;
-    let cost = floor.line("")?;
-    let cpu_seconds = machine::cpu_seconds(floor.child.id())? - before;
-    for phase in ["joined", "warm", "quiet"] {
+    let plan = plan.iter().map(|&word| word.to_owned()).collect();
+    floors(viewers, machine::cores(), &[plan], seconds, &["--connect-rate", "2500"])
+}
+
+/// One floor for each plan; they share the viewers evenly and start together.
+fn floors(
+    viewers: u64,
+    threads: usize,
+    plans: &[Vec<String>],
+    seconds: f64,
+    options: &[&str],
+) -> Result<Floor, String> {
+    let (threads, of) = (threads.to_string(), plans.len() as u64);
+    let (mut floors, mut urls) = (Vec::new(), Vec::new());
+    for (number, plan) in (0..).zip(plans) {
+        let share = ((viewers + of - 1 - number) / of).to_string();
+        let mut command = Command::new(binary("release", "danmu-load"));
+        command.args(["floor", "--start-on-stdin", "--viewers", &share, "--threads", &threads]).args(plan);
+        let mut floor = Program::start(command)?;
+        let listening = floor.line("listening")?;
+        urls.push(format!("ws://{}/rooms/floor/ws", listening.as_str().unwrap_or_default()));
+        floors.push(floor);
+    }
+    let (count, duration) = (viewers.to_string(), format!("{:.1}", seconds + 1.0));
+    let ours = ["--run-id", "floor", "--viewers", &count, "--duration", &duration];
+    let mut load = Load::start(&urls, &[&ours, options].concat())?;
+    for floor in &mut floors {
+        floor.line("joined")?;
+    }
+    load.wait_for("joined")?;
+    let cpu = |floors: &[Program]| {
+        floors.iter().try_fold(0.0, |sum, floor| Ok(sum + machine::cpu_seconds(floor.child.id())?))
+    };
+    let before: f64 = cpu(&floors).map_err(|error: String| error)?;
+    for floor in &mut floors {
+        floor.go();
+    }
+    let costs = floors.iter_mut().map(|floor| floor.line("")).collect::<Result<Vec<_>, _>>()?;
+    let cpu_seconds = cpu(&floors)? - before;
+    for phase in ["warm", "quiet"] {
         load.line(phase)?;
     }
     let report = load.report()?;
-    let number = |name: &str| cost[name].as_f64().unwrap_or(0.0);
+    let number = |name: &str| costs.iter().filter_map(|cost| cost[name].as_f64()).sum::<f64>();
     let mut problems = texts(&report["problems"]);
     let received = report["deliveries"]["received"].as_f64().unwrap_or(0.0);
     if received != number("deliveries") {
@@ -231,9 +354,10 @@ pub(super) struct Load {
 
 impl Load {
     /// Starts `danmu-load run`.
-    pub(super) fn start(url: &str, options: &[&str]) -> Result<Load, String> {
+    pub(super) fn start(urls: &[String], options: &[&str]) -> Result<Load, String> {
         let mut command = Command::new(binary("release", "danmu-load"));
-        command.args(["run", "--json", "--phases", "--url", url]).args(options);
+        command.args(["run", "--json", "--phases"]);
+        command.args(urls.iter().flat_map(|url| ["--url", url])).args(options);
         Ok(Load { program: Program::start(command)?, started: Instant::now() })
     }
 
@@ -244,12 +368,12 @@ impl Load {
     }
 
     /// Waits for a phase; answers its number.
-    fn line(&mut self, phase: &str) -> Result<f64, String> {
+    pub(super) fn line(&mut self, phase: &str) -> Result<f64, String> {
         Ok(self.program.line(phase)?.as_f64().unwrap_or(0.0))
     }
 
     /// The end.
-    fn report(mut self) -> Result<Value, String> {
+    pub(super) fn report(mut self) -> Result<Value, String> {
         self.program.line("")
     }
 }
@@ -257,6 +381,7 @@ impl Load {
 /// A child that writes lines of JSON; killed when dropped.
 struct Program {
     child: Child,
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
@@ -264,17 +389,28 @@ impl Program {
     fn start(mut command: Command) -> Result<Program, String> {
         let fault = |error: &dyn std::fmt::Display| format!("danmu-load: {error}");
         let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| fault(&error))?;
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| fault(&error))?;
         let output = child.stdout.take().ok_or_else(|| fault(&"no output"))?;
-        Ok(Program { child, output: BufReader::new(output) })
+        Ok(Program { input: child.stdin.take(), child, output: BufReader::new(output) })
+    }
+
+    /// What waits for the end of its input goes on.
+    fn go(&mut self) {
+        self.input = None;
     }
 
     /// The next line, which must have the field; answers the field, or the whole line for no name.
     fn line(&mut self, field: &str) -> Result<Value, String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line).map_err(|error| format!("danmu-load: {error}"))?;
-        let line: Value = serde_json::from_str(&line)
-            .map_err(|_| "danmu-load ended before its time; its own words are above".to_owned())?;
+        let line = loop {
+            let mut line = String::new();
+            self.output.read_line(&mut line).map_err(|error| format!("danmu-load: {error}"))?;
+            let line: Value = serde_json::from_str(&line)
+                .map_err(|_| "danmu-load ended before its time; its own words are above".to_owned())?;
+            match line.get("joining") {
+                Some(joined) => println!("    {joined} viewers have joined"),
+                None => break line,
+            }
+        };
         match line.get(field) {
             _ if field.is_empty() => Ok(line),
             Some(value) => Ok(value.clone()),
@@ -295,12 +431,15 @@ fn texts(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn get(base: &str, path: &str) -> Result<String, String> {
+fn ask(base: &str, method: &str, path: &str, body: &str) -> Result<String, String> {
     let address = base.trim_start_matches("http://");
     let ask = || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(ADMIN_DEADLINE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        let kind = "Content-Type: application/json\r\n";
+        write!(stream, "{head}{kind}Content-Length: {length}\r\n\r\n{body}")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map(|_| answer)
     };

@@ -6,12 +6,13 @@ use clap::ValueEnum;
 
 use super::{
     measure::{Floor, Load, Measured, Subject, floor, texts_file},
+    relay,
     table::Row,
 };
 use crate::commands::root;
 
 /// Room for everything: what the limits cost is measured with `once`.
-const OPEN: &str =
+pub(super) const OPEN: &str =
     "  limits: {messagesPerSecond: 1000, perViewer: {messages: 500, seconds: 5}, maxLength: 500, history: 50}
   moderation: {anonymous: Speak}
 ";
@@ -39,6 +40,31 @@ pub(super) enum Scenario {
     Slow,
     Once,
     Connect,
+    Large,
+    RedisOps,
+    Pair,
+    Drain,
+    Cut,
+    Rooms,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Suite {
+    /// One server beside the floor.
+    Server,
+    /// Several servers on one Redis, which is installed when it is missing.
+    Relay,
+}
+
+impl Suite {
+    /// Its scenarios, in their order.
+    pub(super) const fn scenarios(self) -> &'static [Scenario] {
+        match self {
+            Suite::Server => &Scenario::ALL,
+            Suite::Relay => &Scenario::RELAY,
+        }
+    }
 }
 
 /// How much of it.
@@ -50,12 +76,12 @@ pub(super) struct Scale {
 
 impl Scale {
     /// So many viewers.
-    fn viewers(&self, viewers: u64) -> u64 {
+    pub(super) fn viewers(&self, viewers: u64) -> u64 {
         if self.quick { viewers / 10 } else { viewers }
     }
 
     /// So many seconds.
-    fn seconds(&self, seconds: u64) -> String {
+    pub(super) fn seconds(&self, seconds: u64) -> String {
         (if self.quick { seconds.min(2) } else { seconds }).to_string()
     }
 
@@ -66,7 +92,7 @@ impl Scale {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Scenario; 8] = [
+    const ALL: [Scenario; 8] = [
         Scenario::Write,
         Scenario::Message,
         Scenario::Over,
@@ -75,6 +101,16 @@ impl Scenario {
         Scenario::Slow,
         Scenario::Once,
         Scenario::Connect,
+    ];
+
+    /// Those of several pods.
+    const RELAY: [Scenario; 6] = [
+        Scenario::RedisOps,
+        Scenario::Pair,
+        Scenario::Cut,
+        Scenario::Rooms,
+        Scenario::Drain,
+        Scenario::Large,
     ];
 
     /// As in the table.
@@ -88,6 +124,12 @@ impl Scenario {
             Scenario::Slow => "slow",
             Scenario::Once => "once",
             Scenario::Connect => "connect",
+            Scenario::Large => "large",
+            Scenario::RedisOps => "redis-ops",
+            Scenario::Pair => "pair",
+            Scenario::Drain => "drain",
+            Scenario::Cut => "cut",
+            Scenario::Rooms => "rooms",
         }
     }
 
@@ -106,6 +148,14 @@ impl Scenario {
             Scenario::Slow => "one in twenty viewers does not read: what the others feel",
             Scenario::Once => "15,000 viewers speak once within 30 s under a cap of 20 messages/s",
             Scenario::Connect => "15,000 viewers connect, are cut and connect again at once",
+            Scenario::Large => {
+                "100,000 viewers of one room on 7 pods × 5 messages/s and 1 gift/s, beside 7 floors"
+            }
+            Scenario::RedisOps => "what two pods with 10,000 viewers ask of Redis",
+            Scenario::Pair => "two pods with 5,000 viewers each, on Redis beside each alone in memory",
+            Scenario::Drain => "one of 7 pods with 14,000 viewers each is emptied while gifts go on",
+            Scenario::Cut => "Redis is gone for 10 s under 3 pods with 6,000 viewers: frozen, then killed",
+            Scenario::Rooms => "5,000 small rooms on a pod in a fleet of 50,000",
         }
     }
 
@@ -119,28 +169,34 @@ impl Scenario {
             Scenario::Slow => slow(scale),
             Scenario::Once => once(scale),
             Scenario::Connect => connect(scale),
+            Scenario::Large => relay::large(scale),
+            Scenario::RedisOps => relay::redis_ops(scale),
+            Scenario::Pair => relay::pair(scale),
+            Scenario::Drain => relay::drain(scale),
+            Scenario::Cut => relay::cut(scale),
+            Scenario::Rooms => relay::rooms(scale),
         }
     }
 }
 
 /// What went wrong in several runs, each thing once.
 #[derive(Default)]
-struct Faults {
-    problems: Vec<String>,
+pub(super) struct Faults {
+    pub(super) problems: Vec<String>,
     bottleneck: Vec<String>,
 }
 
 impl Faults {
-    fn add(&mut self, run: &Measured) {
+    pub(super) fn add(&mut self, run: &Measured) {
         self.problems.extend(run.problems());
         self.bottleneck.extend(run.bottleneck());
     }
 
-    fn add_floor(&mut self, floor: &Floor) {
+    pub(super) fn add_floor(&mut self, floor: &Floor) {
         self.problems.extend(floor.problems.iter().map(|problem| format!("floor: {problem}")));
     }
 
-    fn told(self, row: Row, note: impl Into<String>) -> Row {
+    pub(super) fn told(self, row: Row, note: impl Into<String>) -> Row {
         let mut note = note.into();
         if let Some(why) = self.bottleneck.first() {
             let joint = if note.is_empty() { "" } else { "; " };
@@ -407,7 +463,7 @@ fn connect(scale: &Scale) -> Result<Vec<Row>, String> {
     ];
     // All connections of the first load are cut at once when it is killed; the second is there at the
     // same moment, from other addresses, whose ports are free.
-    let mut first = Load::start(&subject.url(), &from(here, "60"))?;
+    let mut first = Load::start(&[subject.url()], &from(here, "60"))?;
     let joined = first.wait_for("joined")?.as_secs_f64();
     drop(first);
     let again = subject.run(&from(there, "2"))?;

@@ -7,7 +7,7 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 use super::{SEAT, Worker};
 use crate::{
     clock,
-    handshake::HandshakeError,
+    handshake::{HandshakeError, Target},
     tally::count,
     viewer::{Ended, State, Viewer},
 };
@@ -56,6 +56,9 @@ impl Worker<'_> {
             let now_ns = clock::monotonic_ns();
             (seat.since_ns, seat.account.followed) = (now_ns, true);
             seat.url = url.or(seat.url);
+            if url.is_none() {
+                self.turn_elsewhere(at);
+            }
             self.returns.push(Reverse((now_ns, at)));
         }
     }
@@ -68,6 +71,7 @@ impl Worker<'_> {
         (seat.account.followed, seat.account.open_gap) = (true, true);
         if !std::mem::replace(&mut seat.returning, true) {
             seat.since_ns = clock::monotonic_ns();
+            self.turn_elsewhere(at);
             self.return_after_jitter(at);
             return;
         }
@@ -91,6 +95,7 @@ impl Worker<'_> {
             }
         }
         if seat.joined_before && self.plan.follow && ended.may_return() {
+            self.turn_elsewhere(at);
             self.return_after_jitter(at);
         } else if seat.joined_before {
             seat.returning = false;
@@ -99,6 +104,12 @@ impl Worker<'_> {
         } else {
             self.fail(ended);
         }
+    }
+
+    /// Several addresses of one room stand for the one behind which a balancer chooses: the next
+    /// connection goes to any other of them.
+    fn turn_elsewhere(&mut self, at: usize) {
+        self.seats[at].target = Some(Target::elsewhere(&self.plan.targets, self.target(at)));
     }
 
     fn return_after_jitter(&mut self, at: usize) {

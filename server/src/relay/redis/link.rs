@@ -3,7 +3,7 @@
 mod arriving;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Address, Command, Connection, Session, Shared, packet,
+    Address, Command, Connection, OUTGOING, Session, Shared, packet,
     pushed::{self, Push, Pushed},
     script::Answer,
     subscription::Subscription,
@@ -27,6 +27,10 @@ const LOADS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// How often rooms in use are compared with the log, in ticks.
 const COMPARE: u32 = 10;
+/// Rooms whose numbers are told in one turn, and the time between two turns: all at once they would fill
+/// the queues of every pod, and chats would fall out.
+const TURN: usize = 256;
+const TURNS: Duration = Duration::from_millis(5);
 /// Between two pings; with the wait for an answer under 5 s.
 const PING: Duration = Duration::from_secs(2);
 /// The first wait before a new connection, and the longest. Each is drawn anew, so that the pods of a
@@ -47,6 +51,8 @@ struct Link {
     rooms: HashMap<Arc<str>, Subscription>,
     loads: JoinSet<Load>,
     permits: Arc<Semaphore>,
+    /// Rooms whose numbers wait to be told, with the packet.
+    telling: VecDeque<(Arc<str>, Vec<u8>)>,
     ticks: u32,
     /// Whether a failing load was told; there is one a room and second.
     complained: bool,
@@ -59,6 +65,7 @@ pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mps
         rooms: HashMap::new(),
         loads: JoinSet::new(),
         permits: Arc::new(Semaphore::new(LOADS)),
+        telling: VecDeque::new(),
         ticks: 0,
         complained: false,
     };
@@ -139,6 +146,7 @@ impl Link {
         self.shared.metrics.degraded.set(1);
         self.loads.abort_all();
         self.loads = JoinSet::new();
+        self.telling.clear();
         let Some(deliver) = self.shared.deliver() else { return };
         for (room, subscription) in &mut self.rooms {
             subscription.sequence.load_failed();
@@ -180,6 +188,8 @@ impl Link {
         let pings = tokio::spawn(ping(Arc::clone(&session), listening.clone()));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turns = tokio::time::interval(TURNS);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = queue.broken.notified() => break,
@@ -201,6 +211,7 @@ impl Link {
                         break;
                     }
                 }
+                _ = turns.tick(), if !self.telling.is_empty() => self.tell(),
                 _ = tick.tick() => {
                     let cut = queue.cut.swap(false, Ordering::Relaxed);
                     let lost = queue.lost.swap(false, Ordering::Relaxed) || cut;
@@ -222,6 +233,8 @@ impl Link {
         let now = Instant::now();
         for subscription in self.rooms.values_mut() {
             subscription.roster.heard_again(now);
+            // What did not come back before the cut says nothing of this session.
+            subscription.echoed();
             subscription.asked = true;
             subscription.reload = true;
         }
@@ -271,7 +284,7 @@ impl Link {
         let subscribed = listening.subscribe(&channels).await;
         for room in rooms {
             self.rooms.insert(Arc::clone(&room), Subscription::new());
-            self.shared.send(&room, packet::here(&self.shared.pod, 0, 0));
+            self.telling.push_back((Arc::clone(&room), packet::here(&self.shared.pod, 0, 0)));
             if subscribed.is_ok() {
                 self.load(&room, commanding);
             }
@@ -291,6 +304,19 @@ impl Link {
             self.shared.send(&room, packet::gone(&self.shared.pod));
         }
         self.shared.metrics.subscriptions.set(self.rooms.len() as i64);
+    }
+
+    /// Tells the next rooms' numbers, as long as half of the queue is left for chats.
+    fn tell(&mut self) {
+        for _ in 0..TURN {
+            if self.shared.outgoing.capacity() < OUTGOING / 2 {
+                return;
+            }
+            let Some((room, packet)) = self.telling.pop_front() else { return };
+            if self.rooms.contains_key(&room) {
+                self.shared.send(&room, packet);
+            }
+        }
     }
 
     /// Starts to load a room's log, unless that is under way.
@@ -351,7 +377,7 @@ impl Link {
             return false;
         }
         let mut open = std::collections::HashSet::with_capacity(here.len());
-        let compare = self.ticks.is_multiple_of(COMPARE);
+        let (compare, all_told) = (self.ticks.is_multiple_of(COMPARE), self.telling.is_empty());
         let mut reload = Vec::new();
         for here in here {
             let Some(subscription) = self.rooms.get_mut(&here.room) else { continue };
@@ -369,9 +395,9 @@ impl Link {
                 }
                 (subscription.is_cut, subscription.reload) = (true, true);
             }
-            if subscription.has_to_tell(&here, now) {
+            if all_told && subscription.has_to_tell(&here, now) {
                 let packet = packet::here(&self.shared.pod, here.viewers, here.senders);
-                self.shared.send(&here.room, packet);
+                self.telling.push_back((Arc::clone(&here.room), packet));
             }
             subscription.roster.sweep(now);
             if let Some(peers) = subscription.new_peers() {
