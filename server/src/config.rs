@@ -22,7 +22,10 @@ use crate::{
 pub struct Flags {
     /// Folder of DanmuRoom and DanmuFleet manifests, followed live
     #[arg(long, env = "DANMU_ROOMS", value_name = "DIR")]
-    pub rooms: PathBuf,
+    pub rooms: Option<PathBuf>,
+    /// Follow the rooms of --fleet in the Kubernetes API instead of a folder
+    #[arg(long, env = "DANMU_KUBERNETES")]
+    pub kubernetes: bool,
     /// Address for viewers and the page
     #[arg(long, env = "DANMU_PUBLIC", default_value = "[::]:8080", value_name = "ADDR")]
     pub public: String,
@@ -118,6 +121,17 @@ impl Flags {
     /// Every fault, in words.
     pub fn check(&self) -> Result<Config, Vec<String>> {
         let mut faults = Vec::new();
+        match (&self.rooms, self.kubernetes) {
+            (Some(_), false) | (None, true) => {}
+            (None, false) => faults.push(
+                "--rooms DIR is missing: a folder with DanmuRoom manifests (or --kubernetes in a cluster)"
+                    .to_owned(),
+            ),
+            (Some(_), true) => {
+                faults
+                    .push("--rooms and --kubernetes: rooms come from one of both; leave one away".to_owned());
+            }
+        }
         let public = address("--public", &self.public, &mut faults);
         let admin = address("--admin", &self.admin, &mut faults);
         let token = self.admin_token.as_deref().unwrap_or_default();

@@ -111,7 +111,8 @@ fn main() -> ExitCode {
 
 /// Flags and manifests, every fault at once.
 fn checked(flags: &Flags) -> Result<(Config, Catalog), Vec<String>> {
-    match (flags.check(), catalog::load(&flags.rooms)) {
+    let catalog = flags.rooms.as_deref().map_or_else(|| Ok(Catalog::default()), catalog::load);
+    match (flags.check(), catalog) {
         (Ok(config), Ok(catalog)) => Ok((config, catalog)),
         (config, catalog) => {
             let mut faults = config.err().unwrap_or_default();

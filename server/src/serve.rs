@@ -4,7 +4,10 @@ mod settings;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -127,6 +130,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         inboxes: Arc::clone(&inboxes),
         metrics: edge_metrics,
         closed: AtomicBool::new(false),
+        listed: AtomicBool::new(flags.rooms.is_some()),
         viewers: 0.into(),
         turn: 0.into(),
     });
@@ -144,7 +148,14 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let addresses = (public.local_addr()?, admin_listener.local_addr()?);
     let (stop, stopped) = oneshot::channel();
     let (sender, changes) = watch::channel(Arc::new(Catalog::default()));
-    tokio::spawn(catalog::follow(flags.rooms.clone(), catalog, sender));
+    match (&flags.rooms, flags.fleet.split_once('/')) {
+        (Some(rooms), _) => drop(tokio::spawn(catalog::follow(rooms.clone(), catalog, sender))),
+        (None, fleet) => {
+            let (namespace, fleet) = fleet.unwrap_or(("default", &flags.fleet));
+            let followed = catalog::kubernetes::follow(namespace.to_owned(), fleet.to_owned(), sender);
+            tokio::spawn(followed);
+        }
+    }
     tokio::spawn(take(changes, given, Arc::clone(&edge), Arc::clone(&drain)));
     tokio::spawn(tend(rooms));
     tokio::spawn(listener::run(edge, public, async {
@@ -189,6 +200,7 @@ async fn take(mut changes: watch::Receiver<Arc<Catalog>>, given: Given, edge: Ar
             tracing::error!("the manifests could not be put in force; the rooms keep what they have");
             continue;
         };
+        edge.listed.store(true, Ordering::Release);
         for room in refused {
             edge.inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
         }

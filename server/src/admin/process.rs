@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -106,10 +106,13 @@ pub(super) async fn live() -> &'static str {
 /// Whether new viewers should come here.
 #[utoipa::path(get, path = "/readyz", tag = "process",
     responses((status = 200, description = "They should", body = String),
-        (status = 503, description = "Draining", body = String, content_type = "text/plain")))]
+        (status = 503, description = "Draining, or the rooms are not known yet", body = String, content_type = "text/plain")))]
 pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
     if admin.drain.deadline().is_some() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    if !admin.edge.listed.load(Ordering::Acquire) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the rooms are not known yet\n");
     }
     (StatusCode::OK, "ok\n")
 }

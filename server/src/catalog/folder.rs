@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, MAX_MANIFEST_BYTES, Manifest, UnlistedRooms};
 
-use super::Catalog;
+use super::{Catalog, kept};
 
 /// More files than a hand-kept folder has; with 1 MiB each it bounds what a wrong path makes us read.
 const MAX_FILES: usize = 10_000;
@@ -185,9 +184,4 @@ fn catalog(files: &BTreeMap<String, KnownFile>, last: &Catalog) -> Result<Catalo
         fleet: kept(fleet.map_or_else(DanmuFleetSpec::default, Clone::clone), Some(&last.fleet)),
         faults,
     })
-}
-
-/// `last` itself where it says the same as `next`.
-fn kept<T: PartialEq>(next: T, last: Option<&Arc<T>>) -> Arc<T> {
-    last.filter(|last| ***last == next).map_or_else(|| Arc::new(next), Arc::clone)
 }

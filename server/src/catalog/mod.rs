@@ -1,6 +1,8 @@
-//! Where a room's policy comes from: a folder of DanmuRoom manifests, followed live.
+//! Where a room's policy comes from: a folder of DanmuRoom manifests, or a watch of the Kubernetes API,
+//! followed live.
 
 mod folder;
+pub mod kubernetes;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ pub struct Catalog {
     pub unlisted: Option<Arc<RoomPolicy>>,
     /// The fleet, or the built-in one where there is no DanmuFleet. As with rooms, the `Arc` is kept.
     pub fleet: Arc<DanmuFleetSpec>,
-    /// What is wrong in the folder now, each as `file: field: what is wrong and what to do`.
+    /// What is wrong in the manifests now, each as `file: field: what is wrong and what to do`.
     pub faults: Vec<String>,
 }
 
@@ -92,6 +94,11 @@ impl Catalog {
                 .iter()
                 .any(|(id, policy)| !last.rooms.get(id).is_some_and(|p| Arc::ptr_eq(p, policy)))
     }
+}
+
+/// `last` itself where it says the same as `next`.
+fn kept<T: PartialEq>(next: T, last: Option<&Arc<T>>) -> Arc<T> {
+    last.filter(|last| ***last == next).map_or_else(|| Arc::new(next), Arc::clone)
 }
 
 #[cfg(test)]

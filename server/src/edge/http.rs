@@ -106,6 +106,9 @@ fn upgrade(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     };
+    if !edge.listed.load(Ordering::Acquire) {
+        return Err(busy("starting", Duration::from_secs(2)));
+    }
     if edge.closed.load(Ordering::Acquire) {
         return Err(busy("draining", Duration::from_secs(2)));
     }

@@ -59,6 +59,8 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// No upgrades while set: this process is being emptied.
     pub closed: AtomicBool,
+    /// No upgrades before it is set: the rooms are not known yet, and to refuse one would be final.
+    pub listed: AtomicBool,
     /// Numbers viewers.
     pub viewers: AtomicU64,
     /// Deals viewers to workers in turn.

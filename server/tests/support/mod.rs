@@ -83,7 +83,7 @@ impl Danmu {
         arguments.extend(extra);
         let flags = Cli::parse_from(arguments).flags;
         let config = Config { limits, ..flags.check().unwrap() };
-        let catalog = catalog::load(&flags.rooms).unwrap();
+        let catalog = catalog::load(flags.rooms.as_deref().unwrap()).unwrap();
         let server = serve::start(&flags, config, catalog).await.unwrap();
         Danmu { server, folder }
     }

@@ -1,0 +1,286 @@
+//! The rooms of a fleet as the Kubernetes API has them.
+//!
+//! Two watches: DanmuRooms of the fleet (by the selectable field `spec.fleet`), and the DanmuFleet itself.
+//! While the API server is away the last catalog stays in force. [`Watched`] is the part without I/O.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, DanmuRoomSpec, UnlistedRooms};
+use futures_util::{Stream, StreamExt};
+use kube::{
+    Api, Client, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::sync::watch;
+
+use super::{Catalog, kept};
+
+/// Changes that come together make one catalog: 500 rooms applied at once are not 500.
+const GATHER: Duration = Duration::from_millis(100);
+/// Between two attempts to get a client. The watches have a back-off of their own.
+const RETRY: Duration = Duration::from_secs(2);
+
+type Rooms = Event<DeserializeGuard<DanmuRoom>>;
+type Fleets = Event<DeserializeGuard<DanmuFleet>>;
+
+/// Sends a catalog once both lists are there and after each change, until every receiver is gone.
+/// `namespace` and `fleet` name the DanmuFleet. The client is the pod's own, or that of `KUBECONFIG`.
+pub async fn follow(namespace: String, fleet: String, sender: watch::Sender<Arc<Catalog>>) {
+    let client = loop {
+        match Client::try_default().await {
+            Ok(client) => break client,
+            Err(error) => {
+                tracing::warn!(%error, "no way to the Kubernetes API yet: no service account and no KUBECONFIG");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    let rooms = watcher(
+        Api::<DeserializeGuard<DanmuRoom>>::namespaced(client.clone(), &namespace),
+        watcher::Config::default().fields(&format!("spec.fleet={fleet}")),
+    );
+    let fleets = watcher(
+        Api::<DeserializeGuard<DanmuFleet>>::namespaced(client, &namespace),
+        watcher::Config::default().fields(&format!("metadata.name={fleet}")),
+    );
+    run(rooms.default_backoff(), fleets.default_backoff(), &sender).await;
+}
+
+async fn run(
+    rooms: impl Stream<Item = watcher::Result<Rooms>>,
+    fleets: impl Stream<Item = watcher::Result<Fleets>>,
+    sender: &watch::Sender<Arc<Catalog>>,
+) {
+    tokio::pin!(rooms, fleets);
+    let mut watched = Watched::default();
+    let mut last: Option<Arc<Catalog>> = None;
+    let mut due = None;
+    let mut told = false;
+    loop {
+        let failed = tokio::select! {
+            () = sender.closed() => return,
+            Some(event) = rooms.next() => event.map(|event| watched.room(event)).err(),
+            Some(event) = fleets.next() => event.map(|event| watched.fleet(event)).err(),
+            () = until(due) => {
+                due = None;
+                if let Some(next) = watched.catalog(last.as_deref()) {
+                    let next = Arc::new(next);
+                    last = Some(Arc::clone(&next));
+                    sender.send_replace(next);
+                }
+                continue;
+            }
+        };
+        match failed {
+            // Once a stumble: the watches try again by themselves, less and less often.
+            Some(error) if !told => {
+                told = true;
+                tracing::warn!(%error, "the Kubernetes API cannot be watched; the rooms stay as they are");
+            }
+            Some(_) => {}
+            None => {
+                told = false;
+                due = due.or_else(|| Some(tokio::time::Instant::now() + GATHER));
+            }
+        }
+    }
+}
+
+async fn until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the two watches have told so far.
+#[derive(Default)]
+struct Watched {
+    rooms: HashMap<String, DanmuRoomSpec>,
+    /// The list that is being told anew; it takes the place of `rooms` when it is whole.
+    listing: HashMap<String, DanmuRoomSpec>,
+    fleet: Option<DanmuFleetSpec>,
+    has_fleet: bool,
+    rooms_listed: bool,
+    fleet_listed: bool,
+    /// By object, so that a mended one takes its fault with it.
+    faults: HashMap<String, String>,
+}
+
+impl Watched {
+    fn room(&mut self, event: Rooms) {
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(room) => {
+                if let Some((name, spec)) = self.read_room(room) {
+                    self.listing.insert(name, spec);
+                }
+            }
+            Event::InitDone => {
+                self.rooms = std::mem::take(&mut self.listing);
+                self.rooms_listed = true;
+            }
+            Event::Apply(room) => {
+                if let Some((name, spec)) = self.read_room(room) {
+                    self.rooms.insert(name, spec);
+                }
+            }
+            Event::Delete(room) => {
+                self.faults.remove(&room_name(&room.name_any()));
+                self.rooms.remove(&room.name_any());
+            }
+        }
+    }
+
+    /// The room's spec; of an unreadable one what it was before.
+    fn read_room(&mut self, room: DeserializeGuard<DanmuRoom>) -> Option<(String, DanmuRoomSpec)> {
+        let name = room.name_any();
+        let object = room_name(&name);
+        match room.0 {
+            Ok(room) => {
+                self.faults.remove(&object);
+                Some((name, room.spec))
+            }
+            Err(invalid) => {
+                self.faults.insert(object.clone(), format!("{object}: {}", invalid.error));
+                let before = self.rooms.get(&name).cloned()?;
+                Some((name, before))
+            }
+        }
+    }
+
+    fn fleet(&mut self, event: Fleets) {
+        match event {
+            Event::Init => self.has_fleet = false,
+            Event::InitApply(fleet) | Event::Apply(fleet) => {
+                self.has_fleet = true;
+                let object = format!("DanmuFleet {}", fleet.name_any());
+                match fleet.0 {
+                    Ok(fleet) => {
+                        self.faults.remove(&object);
+                        self.fleet = Some(fleet.spec);
+                    }
+                    Err(invalid) => {
+                        self.faults.insert(object.clone(), format!("{object}: {}", invalid.error));
+                    }
+                }
+            }
+            Event::InitDone => {
+                self.fleet_listed = true;
+                if !self.has_fleet {
+                    self.fleet = None;
+                }
+            }
+            Event::Delete(_) => self.fleet = None,
+        }
+    }
+
+    /// The catalog now, if both lists are known and it is another one than `last`.
+    fn catalog(&self, last: Option<&Catalog>) -> Option<Catalog> {
+        if !self.rooms_listed || !self.fleet_listed {
+            return None;
+        }
+        let known = last.cloned().unwrap_or_default();
+        let fleet = self.fleet.as_ref();
+        let policy = |(name, spec): (&String, &DanmuRoomSpec)| {
+            (name.clone(), kept(danmu_crds::policy(fleet, Some(spec)), known.rooms.get(name)))
+        };
+        let unlisted = fleet.filter(|fleet| fleet.server.unlisted_rooms == UnlistedRooms::Allow);
+        let mut faults: Vec<String> = self.faults.values().cloned().collect();
+        faults.sort_unstable();
+        let next = Catalog {
+            rooms: self.rooms.iter().map(policy).collect(),
+            unlisted: unlisted
+                .map(|fleet| kept(danmu_crds::policy(Some(fleet), None), known.unlisted.as_ref())),
+            fleet: kept(fleet.cloned().unwrap_or_default(), Some(&known.fleet)),
+            faults,
+        };
+        for fault in next.faults.iter().filter(|fault| !known.faults.contains(fault)) {
+            tracing::warn!(%fault, "an object cannot be read; what was there before stays in force");
+        }
+        (last.is_none() || next.differs(&known)).then_some(next)
+    }
+}
+
+fn room_name(name: &str) -> String {
+    format!("DanmuRoom {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn room(name: &str, spec: serde_json::Value) -> DeserializeGuard<DanmuRoom> {
+        let object = json!({
+            "apiVersion": "danmu.live/v1alpha1", "kind": "DanmuRoom",
+            "metadata": {"name": name, "namespace": "live"}, "spec": spec,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn listed(rooms: Vec<DeserializeGuard<DanmuRoom>>) -> Watched {
+        let mut watched = Watched::default();
+        watched.fleet(Event::Init);
+        watched.fleet(Event::InitDone);
+        watched.room(Event::Init);
+        for room in rooms {
+            watched.room(Event::InitApply(room));
+        }
+        watched.room(Event::InitDone);
+        watched
+    }
+
+    #[test]
+    fn nothing_is_told_before_both_lists_are_whole() {
+        let mut watched = Watched::default();
+        watched.room(Event::Init);
+        watched.room(Event::InitDone);
+        assert!(watched.catalog(None).is_none());
+        watched.fleet(Event::Init);
+        watched.fleet(Event::InitDone);
+        assert!(watched.catalog(None).is_some());
+    }
+
+    #[test]
+    fn a_change_of_one_room_keeps_the_others_as_they_are_and_a_status_changes_nothing() {
+        let limits = |n| json!({"fleet": "default", "limits": {"messagesPerSecond": n}});
+        let mut watched = listed(vec![room("a", limits(5)), room("b", limits(6))]);
+        let first = watched.catalog(None).unwrap();
+        watched.room(Event::Apply(room("a", limits(5))));
+        assert!(watched.catalog(Some(&first)).is_none(), "the same spec: a status moved");
+        watched.room(Event::Apply(room("a", limits(9))));
+        let next = watched.catalog(Some(&first)).unwrap();
+        assert_eq!(next.rooms["a"].messages_per_second, 9);
+        assert!(Arc::ptr_eq(&next.rooms["b"], &first.rooms["b"]));
+    }
+
+    #[test]
+    fn an_unreadable_room_keeps_its_last_good_policy_and_stops_nobody() {
+        let mut watched = listed(vec![room("a", json!({"limits": {"messagesPerSecond": 5}}))]);
+        let first = watched.catalog(None).unwrap();
+        watched.room(Event::Apply(room("a", json!({"limits": "many"}))));
+        watched.room(Event::Apply(room("b", json!({}))));
+        let next = watched.catalog(Some(&first)).unwrap();
+        assert!(next.faults[0].contains("DanmuRoom a"), "{:?}", next.faults);
+        assert!(Arc::ptr_eq(&next.rooms["a"], &first.rooms["a"]) && next.rooms.contains_key("b"));
+        watched.room(Event::Delete(room("a", json!({}))));
+        let last = watched.catalog(Some(&next)).unwrap();
+        assert!(last.faults.is_empty() && !last.rooms.contains_key("a"));
+    }
+
+    #[test]
+    fn a_list_told_anew_drops_what_was_deleted_meanwhile() {
+        let mut watched = listed(vec![room("a", json!({})), room("b", json!({}))]);
+        watched.room(Event::Init);
+        watched.room(Event::InitApply(room("b", json!({}))));
+        assert_eq!(watched.catalog(None).unwrap().rooms.len(), 2, "not before the list is whole");
+        watched.room(Event::InitDone);
+        assert_eq!(watched.catalog(None).unwrap().rooms.len(), 1);
+    }
+}
