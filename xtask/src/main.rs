@@ -2,9 +2,11 @@
 
 mod autobahn;
 mod bench;
+mod charts;
 mod commands;
 mod crds;
 mod fuzz;
+mod image;
 mod openapi;
 mod page;
 mod server;
@@ -47,12 +49,16 @@ enum Task {
     },
     /// Measure the server beside the floor, in a network namespace of its own: some 15 minutes.
     Bench(bench::Arguments),
-    /// Write the CustomResourceDefinitions in crds/ from the Rust types.
+    /// Write the CustomResourceDefinitions in crds/ and in the chart danmu-crds from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
         #[arg(long)]
         check: bool,
     },
+    /// Lint the charts, render them with each of charts/danmu/ci and check what comes out; needs Go.
+    Charts,
+    /// Build the images of server and operator as OCI tarballs, without Docker.
+    Image(image::Arguments),
     /// Write server/openapi.json, the admin API's document, from the server's code.
     Openapi {
         /// Write nothing; fail if the file differs from the code.
@@ -69,7 +75,9 @@ fn main() -> ExitCode {
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
-        Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
+        Task::Crds { check } => crds::run(&commands::root(), check),
+        Task::Charts => charts::run(),
+        Task::Image(arguments) => image::run(&arguments),
         Task::Openapi { check } => openapi::run(check),
     };
     match done {
