@@ -52,7 +52,9 @@ pub(crate) fn run() -> Result<(), String> {
                 name = format!("{name}-{}", values.file_stem().unwrap_or_default().to_string_lossy());
                 arguments.extend(["--values".to_owned(), values.display().to_string()]);
             }
-            output(Command::new(&helm).args(["lint", "--strict", &chart]).args(&arguments).current_dir(&charts))?;
+            output(
+                Command::new(&helm).args(["lint", "--strict", &chart]).args(&arguments).current_dir(&charts),
+            )?;
             let made = output(
                 Command::new(&helm)
                     .args(["template", "ci", &chart, "--namespace", "live"])
@@ -117,7 +119,8 @@ impl Tool {
     /// Where it is, built if this version is not there yet.
     fn install(&self) -> Result<PathBuf, String> {
         let folder = target().join("tools").join(format!("{}-{}", self.name, self.version));
-        let folder = std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let folder =
+            std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let binary = folder.join(self.name);
         if !binary.exists() {
             let package = format!("{}@{}", self.package, self.version);

@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn braces_of_a_description_are_no_template() {
-        let made = template("kind: X\nmetadata:\n  name: x\nspec:\n  description: such as {{ this }}\n").unwrap();
+        let made =
+            template("kind: X\nmetadata:\n  name: x\nspec:\n  description: such as {{ this }}\n").unwrap();
         assert!(made.contains("  name: x\n  labels:\n"), "{made}");
         assert!(made.ends_with("spec:\n  description: such as {{ \"{{\" }} this }}\n"), "{made}");
     }

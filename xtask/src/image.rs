@@ -75,7 +75,8 @@ impl Component {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
-    let components = arguments.component.map_or(vec![Component::Server, Component::Operator], |one| vec![one]);
+    let components =
+        arguments.component.map_or(vec![Component::Server, Component::Operator], |one| vec![one]);
     let binaries = match &arguments.binaries {
         Some(folder) => folder.clone(),
         None => build(&components)?,
@@ -139,7 +140,9 @@ fn is_static(elf: &[u8]) -> Result<(), String> {
     let (headers, size, count) = (number(0x20, 8), number(0x36, 2), number(0x38, 2));
     let asks_for_a_loader = (0..count).any(|index| number(headers.saturating_add(index * size), 4) == 3);
     if asks_for_a_loader {
-        return Err("it is linked dynamically; build it with RUSTFLAGS='-C target-feature=+crt-static'".into());
+        return Err(
+            "it is linked dynamically; build it with RUSTFLAGS='-C target-feature=+crt-static'".into()
+        );
     }
     Ok(())
 }
@@ -162,7 +165,12 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// The OCI layout of one image, as a tar.
-fn image(component: Component, name: &str, binary: &[u8], authorities: Option<&[u8]>) -> std::io::Result<Vec<u8>> {
+fn image(
+    component: Component,
+    name: &str,
+    binary: &[u8],
+    authorities: Option<&[u8]>,
+) -> std::io::Result<Vec<u8>> {
     let mut layer = Builder::new(Vec::new());
     if let Some(authorities) = authorities {
         for folder in ["etc/", "etc/ssl/", "etc/ssl/certs/"] {
@@ -280,7 +288,8 @@ mod tests {
 
     #[test]
     fn the_tar_is_an_oci_layout_whose_parts_lead_to_each_other() {
-        let tar = image(Component::Server, "localhost:5000/danmu-server:1", b"binary", Some(b"certificates")).unwrap();
+        let tar = image(Component::Server, "localhost:5000/danmu-server:1", b"binary", Some(b"certificates"))
+            .unwrap();
         let files = files(&tar);
         assert_eq!(files["oci-layout"].1, br#"{"imageLayoutVersion":"1.0.0"}"#);
         let index: Value = serde_json::from_slice(&files["index.json"].1).unwrap();

@@ -48,13 +48,20 @@ fn registered(file: &Path) -> Vec<String> {
     )
     .unwrap();
     let calls: Vec<_> = call.captures_iter(&code).collect();
-    assert_eq!(calls.len(), code.matches("registry.register").count(), "{}: a call in another form", file.display());
+    assert_eq!(
+        calls.len(),
+        code.matches("registry.register").count(),
+        "{}: a call in another form",
+        file.display()
+    );
     let mut names = Vec::new();
     for call in calls {
         let unit = call.get(2).map_or(String::new(), |unit| format!("_{}", unit.as_str().to_lowercase()));
         let name = format!("danmu_{}{unit}", &call[1]);
-        let field = Regex::new(&format!(r"\b{}: (?:Family<\w+, )?(Counter|Gauge|Histogram)\b", &call[3])).unwrap();
-        let kind = field.captures(&code).unwrap_or_else(|| panic!("{}: no field {}", file.display(), &call[3]));
+        let field =
+            Regex::new(&format!(r"\b{}: (?:Family<\w+, )?(Counter|Gauge|Histogram)\b", &call[3])).unwrap();
+        let kind =
+            field.captures(&code).unwrap_or_else(|| panic!("{}: no field {}", file.display(), &call[3]));
         match &kind[1] {
             "Gauge" => names.push(name),
             "Counter" => names.push(format!("{name}_total")),
@@ -68,7 +75,9 @@ fn registered(file: &Path) -> Vec<String> {
 fn rules() -> (Vec<(String, String)>, BTreeSet<String>) {
     let rules: Value = serde_saphyr::from_str(&read("charts/danmu/files/rules.yaml")).unwrap();
     let (mut expressions, mut recorded) = (Vec::new(), BTreeSet::new());
-    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+    for rule in
+        rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap())
+    {
         let name = rule["alert"].as_str().or(rule["record"].as_str()).unwrap();
         expressions.push((name.to_owned(), rule["expr"].as_str().unwrap().to_owned()));
         recorded.extend(rule["record"].as_str().map(str::to_owned));
@@ -147,10 +156,16 @@ fn the_names_are_those_of_a_scrape() {
 #[test]
 fn every_alert_says_what_is_wrong_and_what_to_do() {
     let rules: Value = serde_saphyr::from_str(&read("charts/danmu/files/rules.yaml")).unwrap();
-    for rule in rules["groups"][0]["rules"].as_array().unwrap().iter().filter(|rule| rule["alert"].is_string()) {
+    for rule in
+        rules["groups"][0]["rules"].as_array().unwrap().iter().filter(|rule| rule["alert"].is_string())
+    {
         for field in ["summary", "description"] {
             assert!(rule["annotations"][field].is_string(), "{}: no {field}", rule["alert"]);
         }
-        assert!(matches!(rule["labels"]["severity"].as_str(), Some("critical" | "warning")), "{}", rule["alert"]);
+        assert!(
+            matches!(rule["labels"]["severity"].as_str(), Some("critical" | "warning")),
+            "{}",
+            rule["alert"]
+        );
     }
 }

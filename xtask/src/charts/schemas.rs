@@ -36,9 +36,14 @@ pub(super) fn write(folder: &Path) -> Result<PathBuf, String> {
     }
     for folder in folders {
         let files = fs::read_dir(&folder).map_err(in_file(&folder))?;
-        for path in files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")) {
-            let definition = serde_saphyr::from_str(&read(&path)?).map_err(in_file(&path))?;
-            kinds.extend(of_definition(&definition));
+        for path in files
+            .flatten()
+            .map(|file| file.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        {
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&read(&path)?).map_err(in_file(&path))?;
+            // Gateway API has a policy among its definitions; it has no versions, and so no schema.
+            kinds.extend(documents.iter().flat_map(of_definition));
         }
     }
     for (name, schema) in kinds {
@@ -63,7 +68,11 @@ fn module(name: &str) -> Result<PathBuf, String> {
         .map_err(|error| format!("go mod download {name}: {error} (Go is needed)"))?;
     let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     told["Dir"].as_str().map(PathBuf::from).ok_or_else(|| {
-        format!("go mod download {name}: {}{}", told["Error"].as_str().unwrap_or_default(), String::from_utf8_lossy(&output.stderr))
+        format!(
+            "go mod download {name}: {}{}",
+            told["Error"].as_str().unwrap_or_default(),
+            String::from_utf8_lossy(&output.stderr)
+        )
     })
 }
 
@@ -79,11 +88,15 @@ fn of_openapi(document: &Value) -> Vec<(String, Value)> {
     let mut strict: Map<String, Value> =
         definitions.iter().map(|(name, schema)| (name.clone(), strict(schema))).collect();
     // Written as a string there; `cpu: 1` is as good.
-    strict.insert("io.k8s.apimachinery.pkg.api.resource.Quantity".into(), json!({"type": ["string", "number"]}));
+    strict.insert(
+        "io.k8s.apimachinery.pkg.api.resource.Quantity".into(),
+        json!({"type": ["string", "number"]}),
+    );
     let mut kinds = Vec::new();
     for (definition, schema) in definitions {
         // DeleteOptions and such have many; nobody applies them.
-        let [kind] = schema["x-kubernetes-group-version-kind"].as_array().map_or(&[][..], Vec::as_slice) else {
+        let [kind] = schema["x-kubernetes-group-version-kind"].as_array().map_or(&[][..], Vec::as_slice)
+        else {
             continue;
         };
         let (mut todo, mut needed) = (vec![definition.clone()], BTreeSet::new());
@@ -93,7 +106,8 @@ fn of_openapi(document: &Value) -> Vec<(String, Value)> {
             }
         }
         let text = |field: &str| kind[field].as_str().unwrap_or_default();
-        let needed: Map<_, _> = needed.into_iter().map(|name| (name.clone(), strict[&name].clone())).collect();
+        let needed: Map<_, _> =
+            needed.into_iter().map(|name| (name.clone(), strict[&name].clone())).collect();
         let schema = json!({"$ref": format!("#/definitions/{definition}"), "definitions": needed});
         kinds.push((name(text("kind"), text("group"), text("version")), schema));
     }
@@ -136,7 +150,9 @@ fn strict(schema: &Value) -> Value {
         other => return other.clone(),
     };
     let is = |field: &str| fields.get(field).is_some_and(|value| *value == true);
-    if fields.get("format").is_some_and(|format| format == "int-or-string") || is("x-kubernetes-int-or-string") {
+    if fields.get("format").is_some_and(|format| format == "int-or-string")
+        || is("x-kubernetes-int-or-string")
+    {
         return json!({"type": ["string", "integer"]});
     }
     // Fields may be called like a keyword (those of CustomResourceDefinitions are): then they have a schema.
@@ -163,7 +179,9 @@ fn references(schema: &Value, found: &mut Vec<String>) {
     match schema {
         Value::Array(list) => list.iter().for_each(|schema| references(schema, found)),
         Value::Object(fields) => {
-            if let Some(name) = fields.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix("#/definitions/")) {
+            if let Some(name) =
+                fields.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix("#/definitions/"))
+            {
                 found.push(name.to_owned());
             }
             fields.values().for_each(|schema| references(schema, found));
