@@ -36,6 +36,11 @@ app.kubernetes.io/name: danmu-server
 {{- default (printf "%s-operator" (include "danmu.fullname" .)) .Values.operator.serviceAccount.name -}}
 {{- end -}}
 
+{{/* A ClusterRole: its name must not meet another release's. */}}
+{{- define "danmu.serverRole" -}}
+{{- printf "%s-%s-server" .Release.Namespace (include "danmu.fullname" .) -}}
+{{- end -}}
+
 {{- define "danmu.redisName" -}}
 {{- printf "%s-redis" (include "danmu.fullname" .) -}}
 {{- end -}}

@@ -21,7 +21,7 @@ const DEFINITIONS: [(&str, &str); 2] = [
 ];
 
 /// Fields of DanmuFleet that the chart already writes and the operator brings; let through until they are there.
-const COMING: [&str; 3] = ["image", "redis", "route"];
+const COMING: [&str; 2] = ["redis", "route"];
 
 /// Writes one file a kind, and returns the folder.
 pub(super) fn write(folder: &Path) -> Result<PathBuf, String> {
