@@ -70,10 +70,8 @@ pub(crate) fn run() -> Result<(), String> {
     }
     let location = format!("{}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json", schemas.display());
     let mut check = program(&kubeconform, &["-strict", "-summary", "-schema-location", &location], ".");
-    step("kubeconform", {
-        check.args(["-skip", "ServiceMonitor,PrometheusRule"]).arg(&rendered);
-        check
-    })
+    check.args(["-skip", "ServiceMonitor,PrometheusRule"]).arg(&rendered);
+    step("kubeconform", check)
 }
 
 /// Each chart with each of its files of values, and without one.
@@ -129,5 +127,62 @@ impl Tool {
             step(&format!("{} {} (needs Go)", self.name, self.version), install)?;
         }
         Ok(binary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn read(path: &str) -> String {
+        fs::read_to_string(root().join("charts").join(path)).unwrap()
+    }
+
+    fn yaml(path: &str) -> Value {
+        serde_saphyr::from_str(&read(path)).unwrap()
+    }
+
+    /// `a.b.c` of everything that is no map, or an empty one.
+    fn leaves(path: &str, value: &Value, found: &mut Vec<String>) {
+        match value.as_object().filter(|fields| !fields.is_empty()) {
+            None => found.push(path.to_owned()),
+            Some(fields) => {
+                for (name, value) in fields {
+                    leaves(&format!("{path}.{name}"), value, found);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_readme_of_a_chart_has_every_value() {
+        for chart in ["danmu", "danmu-crds"] {
+            let readme = read(&format!("{chart}/README.md"));
+            let rows: String = readme.lines().filter(|line| line.starts_with("| `")).collect();
+            let mut values = Vec::new();
+            for (name, value) in yaml(&format!("{chart}/values.yaml")).as_object().unwrap() {
+                leaves(name, value, &mut values);
+            }
+            for value in values {
+                // Requests and limits, and labels with dots, stand in one row with what they are of.
+                let known = value.split_inclusive('.').scan(String::new(), |path, part| {
+                    path.push_str(part);
+                    Some(path.trim_end_matches('.').to_owned())
+                });
+                let told = known.into_iter().any(|path| rows.contains(&format!("`{path}`")));
+                assert!(told, "{chart}/README.md: no row of {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn charts_have_the_version_of_the_workspace() {
+        for chart in ["danmu", "danmu-crds"] {
+            let about = yaml(&format!("{chart}/Chart.yaml"));
+            assert_eq!(about["version"], env!("CARGO_PKG_VERSION"), "{chart}");
+            assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"), "{chart}");
+        }
     }
 }
