@@ -2,9 +2,11 @@
 
 mod autobahn;
 mod bench;
+mod charts;
 mod commands;
 mod crds;
 mod fuzz;
+mod image;
 mod openapi;
 mod page;
 mod server;
@@ -64,12 +66,16 @@ enum Task {
         #[arg(long, conflicts_with = "cluster")]
         no_recovery: bool,
     },
-    /// Write the CustomResourceDefinitions in crds/ from the Rust types.
+    /// Write the CustomResourceDefinitions in crds/ and in the chart danmu-crds from the Rust types.
     Crds {
         /// Write nothing; fail if a file differs from the types.
         #[arg(long)]
         check: bool,
     },
+    /// Lint the charts, render them with each of charts/danmu/ci and check what comes out; needs Go.
+    Charts,
+    /// Build the images of server and operator as OCI tarballs, without Docker.
+    Image(image::Arguments),
     /// Write server/openapi.json, the admin API's document, from the server's code.
     Openapi {
         /// Write nothing; fail if the file differs from the code.
@@ -87,7 +93,9 @@ fn main() -> ExitCode {
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
         Task::Soak { minutes, seed, cluster, no_recovery } => soak::run(minutes, seed, cluster, no_recovery),
-        Task::Crds { check } => crds::run(crds::folder(), check).map_err(|fault| fault.to_string()),
+        Task::Crds { check } => crds::run(&commands::root(), check),
+        Task::Charts => charts::run(),
+        Task::Image(arguments) => image::run(&arguments),
         Task::Openapi { check } => openapi::run(check),
     };
     match done {

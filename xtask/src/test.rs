@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    autobahn,
+    autobahn, charts,
     commands::{cargo, exists, program, root, step},
     crds, fuzz, openapi, page, soak,
 };
@@ -20,7 +20,8 @@ pub(crate) fn run() -> Result<(), String> {
     let fuzz_targets = ["fmt", "--manifest-path", "server/wire/fuzz/Cargo.toml", "--check"];
     step("format of the fuzz targets", cargo(&fuzz_targets))?;
     println!("==> generated CRDs");
-    crds::run(crds::folder(), true).map_err(|fault| fault.to_string())?;
+    crds::run(&root(), true)?;
+    charts::run()?;
     if !page::has_npm() {
         return Err("npm is missing: install Node.js 20.19 or newer (the page is part of the tests)".into());
     }

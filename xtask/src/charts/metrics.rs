@@ -1,0 +1,171 @@
+//! Alerts and dashboard ask for metrics that the server has, in PromQL that can be read.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use promql_parser::{
+    parser::{self, Expr, VectorSelector},
+    util::{ExprVisitor, walk_expr},
+};
+use regex::Regex;
+use serde_json::Value;
+
+use crate::commands::root;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The names that a scrape of the server has, from the code that registers them.
+fn exported() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    // Made from scratch at each scrape, by server/src/admin/collector.rs.
+    let collector = read("server/src/admin/collector.rs");
+    for (base, name) in [
+        ("rooms", "danmu_rooms"),
+        ("process_cpu", "process_cpu_seconds_total"),
+        ("process_start_time", "process_start_time_seconds"),
+        ("process_resident_memory", "process_resident_memory_bytes"),
+        ("process_open_fds", "process_open_fds"),
+        ("process_max_fds", "process_max_fds"),
+    ] {
+        assert!(collector.contains(&format!("\"{base}\"")), "{base} is not in collector.rs");
+        names.insert(name.to_owned());
+    }
+    for folder in fs::read_dir(root().join("server/src")).unwrap() {
+        let file = folder.unwrap().path().join("metrics.rs");
+        if file.exists() {
+            names.extend(registered(&file));
+        }
+    }
+    names
+}
+
+/// `register("viewers", …, self.viewers.clone())`, with the kind from the field `viewers: Gauge<…>`.
+fn registered(file: &Path) -> Vec<String> {
+    let code = fs::read_to_string(file).unwrap();
+    let call = Regex::new(
+        r#"register(?:_with_unit)?\(\s*"([a-z_]+)",\s*"[^"]*",\s*(?:Unit::(\w+),\s*)?self\.(\w+)\.clone\(\)"#,
+    )
+    .unwrap();
+    let calls: Vec<_> = call.captures_iter(&code).collect();
+    assert_eq!(
+        calls.len(),
+        code.matches("registry.register").count(),
+        "{}: a call in another form",
+        file.display()
+    );
+    let mut names = Vec::new();
+    for call in calls {
+        let unit = call.get(2).map_or(String::new(), |unit| format!("_{}", unit.as_str().to_lowercase()));
+        let name = format!("danmu_{}{unit}", &call[1]);
+        let field =
+            Regex::new(&format!(r"\b{}: (?:Family<\w+, )?(Counter|Gauge|Histogram)\b", &call[3])).unwrap();
+        let kind =
+            field.captures(&code).unwrap_or_else(|| panic!("{}: no field {}", file.display(), &call[3]));
+        match &kind[1] {
+            "Gauge" => names.push(name),
+            "Counter" => names.push(format!("{name}_total")),
+            _ => names.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}"))),
+        }
+    }
+    names
+}
+
+/// Expressions with where they are; and the names that rules record.
+fn rules() -> (Vec<(String, String)>, BTreeSet<String>) {
+    let rules: Value = serde_saphyr::from_str(&read("charts/danmu/files/rules.yaml")).unwrap();
+    let (mut expressions, mut recorded) = (Vec::new(), BTreeSet::new());
+    for rule in
+        rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap())
+    {
+        let name = rule["alert"].as_str().or(rule["record"].as_str()).unwrap();
+        expressions.push((name.to_owned(), rule["expr"].as_str().unwrap().to_owned()));
+        recorded.extend(rule["record"].as_str().map(str::to_owned));
+    }
+    (expressions, recorded)
+}
+
+fn panels() -> Vec<(String, String)> {
+    let dashboard: Value = serde_json::from_str(&read("charts/danmu/files/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| {
+        let title = panel["title"].as_str().unwrap().to_owned();
+        panel["targets"].as_array().unwrap().iter().map(move |target| (title.clone(), target))
+    });
+    let variable = |text: &str| text.replace("$__rate_interval", "1m").replace(['$'], "");
+    targets.map(|(title, target)| (title, variable(target["expr"].as_str().unwrap()))).collect()
+}
+
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl ExprVisitor for Names {
+    type Error = String;
+
+    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, String> {
+        let selector = |selector: &VectorSelector| selector.name.clone();
+        self.0.extend(match expression {
+            Expr::VectorSelector(it) => selector(it),
+            Expr::MatrixSelector(it) => selector(&it.vs),
+            _ => None,
+        });
+        Ok(true)
+    }
+}
+
+fn asked_for(expression: &str) -> BTreeSet<String> {
+    let parsed = parser::parse(expression).unwrap_or_else(|fault| panic!("{expression}: {fault}"));
+    let mut names = Names::default();
+    walk_expr(&mut names, &parsed).unwrap();
+    names.0
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_what_the_server_has() {
+    let (expressions, recorded) = rules();
+    let mut known = exported();
+    known.extend(recorded);
+    let all: Vec<_> = expressions.into_iter().chain(panels()).collect();
+    assert!(all.len() > 20, "{} expressions", all.len());
+    for (place, expression) in all {
+        let names = asked_for(&expression);
+        assert!(!names.is_empty(), "{place}: asks for nothing");
+        let unknown: Vec<_> = names.difference(&known).collect();
+        assert!(unknown.is_empty(), "{place}: the server has no {unknown:?}");
+    }
+}
+
+#[test]
+fn the_names_are_those_of_a_scrape() {
+    let known = exported();
+    for name in [
+        "danmu_viewers",
+        "danmu_writes_total",
+        "danmu_sent_bytes_total",
+        "danmu_fan_out_latency_seconds_bucket",
+        "danmu_refused_messages_total",
+        "danmu_relay_degraded",
+    ] {
+        assert!(known.contains(name), "{name}");
+    }
+    for name in ["danmu_viewers_total", "danmu_writes", "danmu_fan_out_latency_seconds"] {
+        assert!(!known.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn every_alert_says_what_is_wrong_and_what_to_do() {
+    let rules: Value = serde_saphyr::from_str(&read("charts/danmu/files/rules.yaml")).unwrap();
+    for rule in
+        rules["groups"][0]["rules"].as_array().unwrap().iter().filter(|rule| rule["alert"].is_string())
+    {
+        for field in ["summary", "description"] {
+            assert!(rule["annotations"][field].is_string(), "{}: no {field}", rule["alert"]);
+        }
+        assert!(
+            matches!(rule["labels"]["severity"].as_str(), Some("critical" | "warning")),
+            "{}",
+            rule["alert"]
+        );
+    }
+}
