@@ -1,10 +1,10 @@
 //! Checks a value against the schema that the API server enforces, so that a manifest read from a file
 //! has the very ranges of one applied to a cluster: the numbers are written once, on the types.
 
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use jiff::Timestamp;
 use serde_json::Value;
 
 /// Adds to `faults` everything in `value` that `schema` forbids, each as `field: what is wrong`.

@@ -385,9 +385,13 @@ fn fields_that_belong_together_are_held_against_each_other() {
 
 #[test]
 fn what_is_no_moment_is_told() {
-    let faults =
-        file(&room(json!({"schedule": [{"start": "tonight", "end": "2026-11-01T22:00:00Z", "expectedViewers": 5}]})));
-    assert_eq!(faults, ["a.yaml: spec.schedule[0].start: is no moment; write one such as 2026-11-01T18:00:00Z"]);
+    let faults = file(&room(
+        json!({"schedule": [{"start": "tonight", "end": "2026-11-01T22:00:00Z", "expectedViewers": 5}]}),
+    ));
+    assert_eq!(
+        faults,
+        ["a.yaml: spec.schedule[0].start: is no moment; write one such as 2026-11-01T18:00:00Z"]
+    );
 }
 
 fn fields(value: &Value, path: String, found: &mut Vec<String>) {

@@ -6,7 +6,9 @@ use crate::{DanmuFleetSpec, DanmuRoomSpec};
 /// What a room's fields say against each other.
 pub(super) fn of_room(spec: &DanmuRoomSpec) -> Vec<String> {
     let upside_down = spec.schedule.iter().enumerate().filter(|(_, window)| window.start >= window.end);
-    upside_down.map(|(nth, _)| format!("spec.schedule[{nth}]: ends before it starts; correct one of the two")).collect()
+    upside_down
+        .map(|(nth, _)| format!("spec.schedule[{nth}]: ends before it starts; correct one of the two"))
+        .collect()
 }
 
 /// What a fleet's fields say against each other.
