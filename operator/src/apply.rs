@@ -124,7 +124,7 @@ fn is_applied(desired: &Object, live: Option<&DynamicObject>) -> bool {
     same && holds(&desired.body, &found)
 }
 
-fn fingerprint(body: &Value) -> String {
+pub(crate) fn fingerprint(body: &Value) -> String {
     names::hash(body.to_string().as_bytes())
 }
 

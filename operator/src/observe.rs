@@ -23,7 +23,7 @@ pub(crate) fn observe(seen: &Seen) -> Observation {
         seen.live(Kind::StatefulSet, &fleet.name).and_then(|object| object.clone().try_parse().ok());
     let replicas = set.as_ref().and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(0);
     let since = set.as_ref().and_then(|set| moment(set.annotations().get(names::REPLICAS_SINCE)));
-    let made = set.as_ref().and_then(|set| set.meta().creation_timestamp.as_ref().map(|time| time.0));
+    let made = set.as_ref().and_then(|set| set.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let revision = set.as_ref().and_then(|set| set.status.as_ref()?.update_revision.clone());
     let pods = seen.pods.iter().filter_map(|pod| pod_of(pod, &fleet, revision.as_deref(), seen));
     Observation {

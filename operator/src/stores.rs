@@ -1,12 +1,6 @@
 //! What the operator watches, kept in memory: reads of a reconcile come from here.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use danmu_crds::{DanmuFleet, DanmuRoom};
 use futures_util::{StreamExt, stream::BoxStream};
@@ -24,7 +18,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    discovery,
+    discovery::{self, GatewayApi},
     kind::Kind,
     loads::Loads,
     names,
@@ -42,7 +36,7 @@ pub(crate) struct Stores {
     pub(crate) rooms: Store<RoomOrFault>,
     pub(crate) pods: Store<Pod>,
     owned: HashMap<Kind, Store<DynamicObject>>,
-    gateway_api: Arc<AtomicBool>,
+    gateway_api: Arc<GatewayApi>,
 }
 
 /// Streams that keep the stores; they must be polled.
@@ -93,7 +87,7 @@ impl Stores {
         let (fleets, fleet_stream) = watch(scoped(client, namespace), all(), ());
         let (rooms, room_stream) = watch(scoped(client, namespace), all(), ());
         let (pods, pod_stream) = watch(scoped(client, namespace), ours(), ());
-        let gateway_api = Arc::new(AtomicBool::new(false));
+        let gateway_api = Arc::new(GatewayApi::default());
         let (mut owned, mut streams) = (HashMap::new(), Vec::new());
         for kind in Kind::ALL {
             let resource = kind.resource();
@@ -131,9 +125,11 @@ impl Stores {
                 missing.push(name);
             }
         }
-        let needed = Kind::ALL
-            .into_iter()
-            .filter(|kind| *kind != Kind::HttpRoute || self.gateway_api.load(Ordering::Acquire));
+        if !self.gateway_api.is_known() {
+            missing.push("word of the Gateway API");
+        }
+        let needed =
+            Kind::ALL.into_iter().filter(|kind| *kind != Kind::HttpRoute || self.gateway_api.is_there());
         missing.extend(
             needed
                 .filter(|kind| self.owned.get(kind).is_none_or(|store| !is_ready(store.wait_until_ready())))
@@ -171,7 +167,7 @@ impl Stores {
         });
         let live = live.collect();
         let host_taken = self.host_taken(&fleet);
-        let gateway_api = self.gateway_api.load(Ordering::Acquire);
+        let gateway_api = self.gateway_api.is_there();
         Seen { now: Timestamp::now(), fleet, rooms, pods, live, loads, keys, gateway_api, host_taken }
     }
 
@@ -185,19 +181,6 @@ impl Stores {
             .into_iter()
             .find(|host| older.iter().any(|other| other.spec.route.hosts().contains(host)))
             .map(str::to_owned)
-    }
-
-    /// Forces a look at every fleet that shares a host: one of them may have it now.
-    pub(crate) fn sharing_hosts(&self, fleet: &DanmuFleet) -> Vec<ObjectRef<FleetOrFault>> {
-        let hosts = fleet.spec.route.hosts();
-        let fleets = self.fleets.state();
-        let sharing = fleets.iter().filter(|other| {
-            other
-                .0
-                .as_ref()
-                .is_ok_and(|other| other.spec.route.hosts().iter().any(|host| hosts.contains(host)))
-        });
-        sharing.map(|other| ObjectRef::from_obj(&**other)).collect()
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn statuses<L>(
     memory: &mut Memory,
 ) -> Result<(), kube::Error> {
     let shared = report::routing(seen, &observation.fleet.name);
-    let fleet = report::fleet(seen, observation, plan, &shared, problem);
+    let fleet = report::fleet(seen, observation, plan, &shared, problem, &mut memory.told);
     let old = seen.fleet.status.clone().unwrap_or_default();
     if old != fleet {
         write::<DanmuFleet, _, _>(context, &*seen.fleet, &fleet).await?;

@@ -4,7 +4,12 @@ use danmu_crds::FleetStatus;
 use danmu_plan::{Observation, Plan, ReplicasReason, Rollout};
 use kube::ResourceExt;
 
-use super::{conditions, conditions::Now, room::Routing, two_digits};
+use super::{
+    conditions,
+    conditions::Now,
+    room::{self, Routing, ViewerCounts},
+    two_digits,
+};
 use crate::{names, observe::readiness, seen::Seen};
 
 /// What stopped a reconcile half way.
@@ -23,6 +28,7 @@ pub(crate) fn fleet(
     plan: &Plan,
     routing: &Routing,
     problem: Option<&Problem>,
+    told: &mut ViewerCounts,
 ) -> FleetStatus {
     let old = seen.fleet.status.clone().unwrap_or_default();
     let ready = seen.pods.iter().filter(|pod| readiness(pod).0 && pod.metadata.deletion_timestamp.is_none());
@@ -46,17 +52,13 @@ pub(crate) fn fleet(
         ready_replicas: ready,
         selector: selector.join(","),
         draining: draining.into_iter().map(|pod| observation.fleet.pod_name(pod)).collect(),
-        viewers: Some(steady(old.viewers, viewers)),
+        viewers: Some(room::viewers(old.viewers, viewers, "", seen.now, told)),
         conditions: conditions::merged(now, &old.conditions, seen.fleet.metadata.generation, seen.now),
     }
 }
 
-/// The number told before, until the real one is a tenth away from it.
-pub(super) fn steady(told: Option<u32>, number: u32) -> u32 {
-    match told {
-        Some(told) if number > 0 && told.abs_diff(number) < (told / 10).max(1) => told,
-        _ => two_digits(number),
-    }
+fn rounded(number: u64) -> u32 {
+    two_digits(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 fn is_ready(ready: u32, routing: &Routing) -> Now {
@@ -81,13 +83,13 @@ fn progressing(observation: &Observation, plan: &Plan) -> Now {
         (_, _, true) => "PodsStarting",
         _ => "Settled",
     };
-    let reasons = plan.reasons(&observation.fleet);
-    Now {
-        kind: "Progressing",
-        holds: reason != "Settled",
-        reason,
-        message: reasons.first().cloned().unwrap_or_default(),
-    }
+    let message = match reason {
+        "RollingOut" => format!("pods are replaced one by one: {:?}", plan.rollout),
+        "Scaling" => format!("from {} pods to {}", observation.replicas, plan.replicas.target),
+        "PodsStarting" => format!("{starting} pods are not Ready yet"),
+        _ => format!("{} pods, as planned", plan.replicas.target),
+    };
+    Now { kind: "Progressing", holds: reason != "Settled", reason, message }
 }
 
 fn degraded(observation: &Observation, plan: &Plan, problem: Option<&Problem>) -> Now {
@@ -102,7 +104,10 @@ fn degraded(observation: &Observation, plan: &Plan, problem: Option<&Problem>) -
         );
         (true, "LoadsUnknown", message)
     } else if plan.replicas.reason == ReplicasReason::Maximum {
-        let message = format!("{} viewers are more than replicas.max pods hold; raise it", plan.demand);
+        let message = format!(
+            "more viewers than replicas.max pods hold: no room for {}; raise it",
+            rounded(plan.uncovered)
+        );
         (true, "FleetFull", message)
     } else {
         (false, "AsPlanned", "nothing is amiss".to_owned())

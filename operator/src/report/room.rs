@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::{conditions, conditions::Now, fleet::steady};
+use super::{conditions, conditions::Now, two_digits};
 use crate::{kind::Kind, names, seen::Seen};
 
 /// A room's viewers are told at most so often.
@@ -115,7 +115,7 @@ pub(crate) fn room(
     RoomStatus {
         observed_generation: room.metadata.generation,
         url,
-        viewers: plan.hot.then(|| viewers(&old, plan, seen.now, told)),
+        viewers: plan.hot.then(|| viewers(old.viewers, plan.observed, &plan.name, seen.now, told)),
         placement: placement.collect(),
         conditions: conditions::merged(now, &old.conditions, room.metadata.generation, seen.now),
     }
@@ -133,14 +133,21 @@ fn routed(seen: &Seen, plan: &RoomPlan, shared: &Routing) -> Routing {
     shared.clone()
 }
 
-fn viewers(old: &RoomStatus, plan: &RoomPlan, now: Timestamp, told: &mut ViewerCounts) -> u32 {
-    let rests = told.get(&plan.name).is_some_and(|at| now.duration_since(*at) < REST);
-    let next = steady(old.viewers, plan.observed);
-    match old.viewers {
-        Some(before) if rests || next == before => before,
+/// The number told before, until the real one is a tenth away from it and a minute has passed. `of` is a room, or
+/// nothing for all of them.
+pub(super) fn viewers(
+    before: Option<u32>,
+    number: u32,
+    of: &str,
+    now: Timestamp,
+    told: &mut ViewerCounts,
+) -> u32 {
+    let rests = told.get(of).is_some_and(|at| now.duration_since(*at) < REST);
+    match before {
+        Some(before) if rests || before.abs_diff(number) < (before / 10).max(1) => before,
         _ => {
-            told.insert(plan.name.clone(), now);
-            next
+            told.insert(of.to_owned(), now);
+            two_digits(number)
         }
     }
 }
@@ -154,17 +161,18 @@ fn url(seen: &Seen, room: &str) -> Option<String> {
 }
 
 fn placed(plan: &RoomPlan) -> Now {
-    let (demand, pods) = (plan.demand, plan.placement.len());
+    let (demand, pods) = (two_digits(plan.demand), plan.placement.len());
+    let uncovered = two_digits(plan.uncovered);
     let message = match plan.placed {
         Placed::Fits => format!("{pods} pods hold its {demand} viewers"),
         Placed::Shared => "it is small: all pods share it".to_owned(),
         Placed::TooManyHotRooms => {
             "it is large, but maxHotRooms others are larger: all pods share it".to_owned()
         }
-        Placed::PodsStarting => format!("{} of {demand} viewers wait for pods that start", plan.uncovered),
+        Placed::PodsStarting => format!("{uncovered} of {demand} viewers wait for pods that start"),
         Placed::LoadsUnknown => "the pods it would fit on do not answer".to_owned(),
         Placed::FleetFull => {
-            format!("{} of {demand} viewers have no room; raise the fleet's replicas.max", plan.uncovered)
+            format!("{uncovered} of {demand} viewers have no room; raise the fleet's replicas.max")
         }
         Placed::NoReadyPods => "no pod is Ready".to_owned(),
     };
@@ -191,8 +199,8 @@ fn is_ready(plan: &RoomPlan, routing: &Routing, ready: bool) -> Now {
 
 /// Forgets rooms that are gone.
 pub(crate) fn forget(told: &mut ViewerCounts, rooms: &[RoomPlan]) {
-    if told.len() > rooms.len() {
+    if told.len() > rooms.len() + 1 {
         let names: std::collections::HashSet<&str> = rooms.iter().map(|room| room.name.as_str()).collect();
-        told.retain(|room, _| names.contains(room.as_str()));
+        told.retain(|room, _| room.is_empty() || names.contains(room.as_str()));
     }
 }
