@@ -1,9 +1,13 @@
 //! Fleets, rooms and pods for tests, as the API would give them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use danmu_crds::{DanmuFleet, DanmuRoom};
 use danmu_plan::{Observation, Plan};
+use hyper::http;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
@@ -129,4 +133,47 @@ pub(crate) fn given_back(seen: &mut Seen, objects: &[Object]) {
 /// A gateway that takes every route.
 pub(crate) fn gateway() -> Value {
     json!({"route": {"gateway": {"name": "public", "namespace": "gw", "hostnames": ["live.example.com"]}}})
+}
+
+/// What a client asked of an API that says yes to everything, or what `refuse` says for a path.
+pub(crate) struct Asked {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Asked {
+    /// Each as `METHOD path`, in order.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn with(&self, part: &str) -> Vec<String> {
+        self.all().into_iter().filter(|asked| asked.contains(part)).collect()
+    }
+}
+
+pub(crate) fn api(refuse: fn(&str) -> Option<u16>) -> (kube::Client, Asked) {
+    let (service, mut handle) =
+        tower_test::mock::pair::<http::Request<kube::client::Body>, http::Response<kube::client::Body>>();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let line = format!("{} {}", request.method(), request.uri().path());
+            let refused = refuse(&line);
+            kept.lock().unwrap().push(line);
+            let sent = request.into_body().collect_bytes().await.unwrap();
+            let body = match refused {
+                Some(code) => json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                    "reason": if code == 404 { "NotFound" } else { "Forbidden" }, "message": "not for you",
+                    "metadata": {},
+                }),
+                None => serde_json::from_slice(&sent)
+                    .unwrap_or_else(|_| json!({"kind": "Status", "status": "Success"})),
+            };
+            let body = kube::client::Body::from(serde_json::to_vec(&body).unwrap());
+            send.send_response(http::Response::builder().status(refused.unwrap_or(200)).body(body).unwrap());
+        }
+    });
+    (kube::Client::new(service, "default"), Asked { asked })
 }

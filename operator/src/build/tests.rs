@@ -150,9 +150,8 @@ fn a_fleet_without_an_image_says_where_to_put_one() {
 
 #[test]
 fn a_hot_room_has_a_slice_a_service_and_a_route_that_fit_together() {
-    let mut seen = seen(gateway(), vec![room("finals", json!({"expectedViewers": 20_000}))], 3);
-    seen.pods.pop();
-    let (.., objects) = decided(&seen);
+    let (.., objects) =
+        decided(&seen(gateway(), vec![room("finals", json!({"expectedViewers": 20_000}))], 2));
     let name = names::room("finals");
     let (slice, service, route) = (
         of(&objects, Kind::EndpointSlice, &name),
