@@ -241,3 +241,6 @@ pub(crate) fn on_error<L>(
     warn!(fleet = fleet.name_any(), namespace = fleet.namespace(), reason, %error, "reconcile failed");
     Action::requeue(AGAIN)
 }
+
+#[cfg(test)]
+mod tests;

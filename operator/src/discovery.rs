@@ -32,7 +32,7 @@ impl GatewayApi {
         self.known.get().is_some()
     }
 
-    fn said(&self, there: bool) {
+    pub(crate) fn said(&self, there: bool) {
         self.there.store(there, Ordering::Release);
         self.known.get_or_init(|| ());
     }

@@ -150,3 +150,6 @@ fn endpoints(slice: &DynamicObject, fleet: &Fleet) -> Endpoints {
 fn moment(text: Option<&String>) -> Option<Timestamp> {
     text.and_then(|text| Timestamp::from_str(text).ok())
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,6 +184,51 @@ impl Stores {
     }
 }
 
+#[cfg(test)]
+impl Stores {
+    /// Stores that hold just this.
+    pub(crate) fn of(
+        fleets: Vec<serde_json::Value>,
+        rooms: Vec<serde_json::Value>,
+        pods: Vec<Pod>,
+        live: Vec<Live>,
+    ) -> Self {
+        fn filled<K>(objects: Vec<K>, resource: K::DynamicType) -> Store<K>
+        where
+            K: Resource + Clone + 'static,
+            K::DynamicType: Eq + std::hash::Hash + Clone,
+        {
+            let mut writer = reflector::store::Writer::new(resource);
+            for event in [watcher::Event::Init, watcher::Event::InitDone] {
+                writer.apply_watcher_event(&event);
+            }
+            for object in objects {
+                writer.apply_watcher_event(&watcher::Event::Apply(object));
+            }
+            let store = writer.as_reader();
+            // A dropped writer makes its store unusable; a test ends soon.
+            std::mem::forget(writer);
+            store
+        }
+        fn read<K: DeserializeOwned>(objects: Vec<serde_json::Value>) -> Vec<K> {
+            objects.into_iter().map(|object| serde_json::from_value(object).unwrap()).collect()
+        }
+        let owned = Kind::ALL.map(|kind| {
+            let of_kind = live.iter().filter(|live| live.kind == kind).map(|live| (*live.object).clone());
+            (kind, filled(of_kind.collect(), kind.resource()))
+        });
+        let gateway_api = Arc::new(GatewayApi::default());
+        gateway_api.said(true);
+        Self {
+            fleets: filled(read(fleets), ()),
+            rooms: filled(read(rooms), ()),
+            pods: filled(pods, ()),
+            owned: owned.into(),
+            gateway_api,
+        }
+    }
+}
+
 type Age = (Option<Timestamp>, Option<String>, String);
 
 fn age(fleet: &DanmuFleet) -> Age {

@@ -1,6 +1,6 @@
 //! Writes statuses that changed, and Events.
 
-use danmu_crds::{DanmuFleet, DanmuRoom, RoomStatus};
+use danmu_crds::{DanmuRoom, RoomStatus};
 use danmu_plan::{Observation, Plan};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -9,6 +9,7 @@ use k8s_openapi::{
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
+    core::{ApiResource, DynamicObject},
     runtime::events::{Event, EventType},
 };
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(crate) async fn statuses<L>(
     let fleet = report::fleet(seen, observation, plan, &shared, problem, &mut memory.told);
     let old = seen.fleet.status.clone().unwrap_or_default();
     if old != fleet {
-        write::<DanmuFleet, _, _>(context, &*seen.fleet, &fleet).await?;
+        write(context, &*seen.fleet, &fleet).await?;
         let loud = |conditions: &[_]| {
             let loud = conditions.iter().filter(|c: &&Condition| c.type_ != SILENT);
             loud.cloned().collect::<Vec<_>>()
@@ -64,7 +65,7 @@ pub(crate) async fn statuses<L>(
 }
 
 async fn tell_room<L>(context: &Context<L>, room: &DanmuRoom, status: RoomStatus) -> Result<(), kube::Error> {
-    match write::<DanmuRoom, _, _>(context, room, &status).await {
+    match write(context, room, &status).await {
         // Deleted meanwhile.
         Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
         done => done?,
@@ -76,17 +77,19 @@ async fn tell_room<L>(context: &Context<L>, room: &DanmuRoom, status: RoomStatus
 
 async fn write<K, S, L>(context: &Context<L>, object: &K, status: &S) -> Result<(), kube::Error>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + serde::de::DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     S: Serialize,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let resource = ApiResource::erase::<K>(&());
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
     let body = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        // With the uid, an object made anew meanwhile is not told what its namesake was.
         "metadata": {"name": object.name_any(), "uid": object.uid()},
         "status": status,
     });
     let params = PatchParams::apply(names::OPERATOR).force();
-    // What comes back is a type of ours; it is read by the watch, which guards against what cannot be read.
     api.patch_status(&object.name_any(), &params, &Patch::Apply(&body)).await.map(drop)
 }
 
