@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -28,6 +28,9 @@ pub(crate) struct ApplyError {
 }
 
 /// Applies what differs, kind by kind in their order; deletes the rest in reverse; the StatefulSet comes last.
+///
+/// One object that is refused does not stop the others, except those of its name that come after it: no route to a
+/// slice that is not there. The first refusal is returned.
 pub(crate) async fn apply(
     client: &Client,
     owner: &Owner,
@@ -38,19 +41,27 @@ pub(crate) async fn apply(
     let by_name: HashMap<(Kind, String), &DynamicObject> =
         live.iter().map(|live| ((live.kind, live.object.name_any()), &*live.object)).collect();
     let find = |object: &Object| by_name.get(&(object.kind, object.name.clone())).copied();
+    let mut failed = Vec::new();
     for kind in Kind::ALL {
         if kind == Kind::StatefulSet {
-            prune(client, owner, desired, live, metrics).await?;
+            failed.extend(prune(client, owner, desired, live, metrics).await);
         }
-        let changed = desired.iter().filter(|object| object.kind == kind);
-        let changed = changed.filter(|object| !is_applied(object, find(object)));
-        all(changed.map(|object| put(client, owner, object, metrics)).collect()).await?;
+        let stopped: HashSet<&str> = failed.iter().map(|error: &ApplyError| error.name.as_str()).collect();
+        let mut puts = Vec::new();
+        for object in desired.iter().filter(|object| object.kind == kind) {
+            let goes_on = kind == Kind::StatefulSet || !stopped.contains(object.name.as_str());
+            if goes_on && !is_applied(object, find(object)) {
+                puts.push(put(client, owner, object, metrics));
+            }
+        }
+        failed.extend(failures(puts).await);
     }
-    Ok(())
+    failed.into_iter().next().map_or(Ok(()), Err)
 }
 
-async fn all(requests: Vec<impl Future<Output = Result<(), ApplyError>>>) -> Result<(), ApplyError> {
-    stream::iter(requests).buffer_unordered(AT_ONCE).try_collect().await
+async fn failures(requests: Vec<impl Future<Output = Result<(), ApplyError>>>) -> Vec<ApplyError> {
+    let done = stream::iter(requests).buffer_unordered(AT_ONCE);
+    done.filter_map(|result| std::future::ready(result.err())).collect().await
 }
 
 fn api(client: &Client, owner: &Owner, kind: Kind) -> Api<DynamicObject> {
@@ -78,15 +89,24 @@ async fn prune(
     desired: &[Object],
     live: &[Live],
     metrics: &Metrics,
-) -> Result<(), ApplyError> {
+) -> Vec<ApplyError> {
     let wanted: HashSet<(Kind, &str)> =
         desired.iter().map(|object| (object.kind, object.name.as_str())).collect();
+    let mut failed = Vec::new();
     for kind in Kind::ALL.into_iter().rev() {
-        let orphans = live.iter().filter(|live| live.kind == kind && is_of(owner, &live.object));
-        let orphans = orphans.filter(|live| !wanted.contains(&(kind, live.object.name_any().as_str())));
-        all(orphans.map(|orphan| remove(client, owner, orphan, metrics)).collect()).await?;
+        let mut removals = Vec::new();
+        for orphan in live.iter().filter(|live| live.kind == kind && is_of(owner, &live.object)) {
+            if !wanted.contains(&(kind, orphan.object.name_any().as_str())) {
+                removals.push(remove(client, owner, orphan, metrics));
+            }
+        }
+        failed.extend(failures(removals).await);
+        // A route that stays needs what it points at.
+        if !failed.is_empty() {
+            break;
+        }
     }
-    Ok(())
+    failed
 }
 
 /// The label alone could be anybody's.

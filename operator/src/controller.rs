@@ -15,7 +15,7 @@ use kube::{
     runtime::{controller::Action, events::Recorder},
 };
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use crate::{
     apply::{self, ApplyError},
@@ -114,6 +114,7 @@ async fn one<L: Loads>(fleet: Arc<DanmuFleet>, context: &Context<L>) -> Result<A
     let keys = known_keys(context, &owner, &fleet, &mut memory).await;
     let seen = context.stores.see(fleet, keys.as_ref().map(Keys::clone).unwrap_or_default(), &*context.loads);
     let observation = observe(&seen);
+    save(&owner, &observation);
     let began = Instant::now();
     let plan = danmu_plan::plan(&observation);
     context.metrics.planned(began.elapsed().as_secs_f64());
@@ -131,6 +132,15 @@ async fn one<L: Loads>(fleet: Arc<DanmuFleet>, context: &Context<L>) -> Result<A
         || !matches!(plan.rollout, Rollout::Done | Rollout::Held)
         || observation.pods.iter().any(|pod| pod.draining.is_some());
     Ok(Action::requeue(if moving { AGAIN_MOVING } else { AGAIN }))
+}
+
+/// For `danmu-operator plan`; `RUST_LOG=info,observation=debug` switches it on.
+fn save(owner: &Owner, observation: &Observation) {
+    if enabled!(target: "observation", Level::DEBUG)
+        && let Ok(json) = serde_json::to_string(observation)
+    {
+        debug!(target: "observation", namespace = owner.namespace, fleet = owner.name, json);
+    }
 }
 
 async fn known_keys<L: Loads>(

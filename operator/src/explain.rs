@@ -14,8 +14,11 @@ pub(crate) fn explain(file: &Path, json: bool) -> Result<String, String> {
         fs::read_to_string(file)
     };
     let text = text.map_err(|error| format!("{place}: cannot be read: {error}"))?;
-    let observation: Observation = serde_json::from_str(&text)
-        .map_err(|error| format!("{place}: is no observation: {error}; save one from an operator's log"))?;
+    let observation: Observation = serde_json::from_str(&text).map_err(|error| {
+        format!(
+            "{place}: is no observation: {error}; an operator with RUST_LOG=info,observation=debug logs them"
+        )
+    })?;
     let plan = plan(&observation);
     if json {
         return serde_json::to_string_pretty(&plan)

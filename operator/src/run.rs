@@ -26,7 +26,7 @@ use crate::{
     controller::{Context, on_error, reconcile},
     health::Health,
     leader::{LeaderError, Leadership},
-    loads::{HttpLoads, Target, poll},
+    loads::{HttpLoads, Loads, Target, poll},
     metrics::Metrics,
     names,
     stores::{FleetOrFault, Stores, Streams, fleet_of_labels, fleet_of_room},
@@ -149,7 +149,11 @@ impl<L> Context<L> {
 }
 
 /// Everything that touches a fleet wakes its one reconcile.
-async fn control(context: Arc<Context<HttpLoads>>, streams: Streams, faults: mpsc::Sender<Unreadable>) {
+pub(crate) async fn control<L: Loads>(
+    context: Arc<Context<L>>,
+    streams: Streams,
+    faults: mpsc::Sender<Unreadable>,
+) {
     let Streams { fleets, rooms, pods, owned } = streams;
     let fleets = reporting(fleets, faults.clone(), Unreadable::Fleet);
     let rooms = reporting(rooms, faults, Unreadable::Room);

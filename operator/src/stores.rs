@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use danmu_crds::{DanmuFleet, DanmuRoom};
 use futures_util::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{ApiResource, DeserializeGuard, DynamicObject},
@@ -56,6 +56,7 @@ fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
     resource: K::DynamicType,
+    trim: fn(&mut K),
 ) -> (Store<K>, BoxStream<'static, Result<K, watcher::Error>>)
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
@@ -64,11 +65,22 @@ where
     let writer = reflector::store::Writer::new(resource);
     let store = writer.as_reader();
     let stream = watcher(api, config)
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            trim(object);
+        })
         .default_backoff()
         .reflect(writer)
         .touched_objects();
     (store, stream.boxed())
+}
+
+/// Of a pod's spec only its node is read.
+fn trim_pod(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec {
+        let node_name = spec.node_name.take();
+        *spec = PodSpec { node_name, ..PodSpec::default() };
+    }
 }
 
 impl Stores {
@@ -84,9 +96,9 @@ impl Stores {
             )
         }
         let all = watcher::Config::default;
-        let (fleets, fleet_stream) = watch(scoped(client, namespace), all(), ());
-        let (rooms, room_stream) = watch(scoped(client, namespace), all(), ());
-        let (pods, pod_stream) = watch(scoped(client, namespace), ours(), ());
+        let (fleets, fleet_stream) = watch(scoped(client, namespace), all(), (), |_| {});
+        let (rooms, room_stream) = watch(scoped(client, namespace), all(), (), |_| {});
+        let (pods, pod_stream) = watch(scoped(client, namespace), ours(), (), trim_pod);
         let gateway_api = Arc::new(GatewayApi::default());
         let (mut owned, mut streams) = (HashMap::new(), Vec::new());
         for kind in Kind::ALL {
@@ -95,7 +107,7 @@ impl Stores {
                 || Api::all_with(client.clone(), &resource),
                 |namespace| Api::namespaced_with(client.clone(), namespace, &resource),
             );
-            let (store, stream) = watch(api, ours(), resource.clone());
+            let (store, stream) = watch(api, ours(), resource.clone(), |_| {});
             owned.insert(kind, store);
             let stream = if kind == Kind::HttpRoute {
                 discovery::once_there(client.clone(), Arc::clone(&gateway_api), stream).boxed()

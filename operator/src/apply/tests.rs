@@ -79,13 +79,17 @@ async fn a_room_that_cooled_loses_route_service_and_slice_in_this_order_and_nobo
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_object_and_stops_before_the_pods() {
-    let (.., objects) = decided(&seen(json!({}), Vec::new(), 1));
-    let (client, asked) = api(|line| line.contains("/poddisruptionbudgets/").then_some(403));
+async fn a_refusal_names_the_object_and_stops_only_what_points_at_it() {
+    let rooms = vec![
+        room("finals", json!({"expectedViewers": 9000})),
+        room("semis", json!({"expectedViewers": 3000})),
+    ];
+    let (.., objects) = decided(&seen(gateway(), rooms, 1));
+    let (client, asked) = api(|line| line.contains("/endpointslices/room-finals").then_some(403));
     let error = apply(&client, &owner(), &objects, &[], &Metrics::default()).await.unwrap_err();
-    assert!(
-        error.to_string().starts_with("PodDisruptionBudget danmu-default could not be applied: "),
-        "{error}"
-    );
-    assert_eq!(asked.with("statefulsets"), Vec::<String>::new());
+    assert!(error.to_string().starts_with("EndpointSlice room-finals-"), "{error}");
+    assert!(error.to_string().contains("could not be applied: "), "{error}");
+    assert_eq!(asked.with("room-finals").len(), 1, "no Service and no route");
+    assert_eq!(asked.with("room-semis").len(), 3);
+    assert_eq!(asked.with("statefulsets").len(), 1);
 }

@@ -1,12 +1,15 @@
-use kube::runtime::{events::Reporter, reflector::ObjectRef};
+use futures_util::{StreamExt, stream};
+use kube::runtime::{events::Reporter, reflector::ObjectRef, watcher};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     loads::fake::FakeLoads,
+    run,
     seen::{Live, Told},
-    stores::Stores,
+    stores::{Stores, Streams},
     trials::{self, Asked, api, decided, given_back, pod, seen, told},
+    unreadable,
 };
 
 /// A reconcile's surroundings, and what was asked of the API.
@@ -153,4 +156,52 @@ async fn the_older_of_two_fleets_has_the_host() {
     };
     assert_eq!(taken(&newer), Some("a.example.com".to_owned()));
     assert_eq!(taken(&older), None);
+}
+
+/// Streams that give these objects, and then wait.
+fn streams(fleet: &Value, rooms: &[Value]) -> Streams {
+    let read = |room: &Value| serde_json::from_value(room.clone()).unwrap();
+    let rooms: Vec<Result<_, watcher::Error>> = rooms.iter().map(|room| Ok(read(room))).collect();
+    let fleet = serde_json::from_value(fleet.clone()).unwrap();
+    Streams {
+        fleets: stream::once(async { Ok(fleet) }).chain(stream::pending()).boxed(),
+        rooms: stream::iter(rooms).chain(stream::pending()).boxed(),
+        pods: stream::pending().boxed(),
+        owned: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_rooms_at_once_are_one_plan_or_two() {
+    let room = |n: u32| serde_json::to_value(&*trials::room(&format!("room-{n}"), json!({}))).unwrap();
+    let rooms: Vec<Value> = (0..500).map(room).collect();
+    let fleet = fleet(json!({}));
+    let stores = Stores::of(vec![fleet.clone()], rooms.clone(), Vec::new(), Vec::new());
+    let (context, asked) = surroundings(stores, |_| None);
+    let (faults, _kept) = tokio::sync::mpsc::channel(1);
+    let running = run::control(Arc::clone(&context), streams(&fleet, &rooms), faults);
+    tokio::time::timeout(Duration::from_secs(3), running).await.unwrap_err();
+    let text = context.metrics.text().unwrap();
+    // A second one for what came while the first one was made.
+    let plans = ["1", "2"].iter().any(|n| text.contains(&format!("danmu_operator_plan_seconds_count {n}\n")));
+    assert!(plans, "{text}");
+    assert_eq!(asked.with("/danmurooms/").len(), 500, "each is told its status once");
+}
+
+#[tokio::test]
+async fn an_unreadable_room_is_handed_to_who_tells_it_and_wakes_nobody() {
+    let bad = json!({
+        "apiVersion": "danmu.live/v1alpha1", "kind": "DanmuRoom", "spec": 7,
+        "metadata": {"name": "bad", "namespace": "live", "uid": "bad"},
+    });
+    let fleet = fleet(json!({}));
+    let stores = Stores::of(vec![fleet.clone()], vec![bad.clone()], Vec::new(), Vec::new());
+    let (context, asked) = surroundings(stores, |_| None);
+    let (faults, told) = tokio::sync::mpsc::channel(1);
+    let all = async {
+        let running = run::control(Arc::clone(&context), streams(&fleet, &[bad.clone(), bad]), faults);
+        tokio::join!(running, unreadable::tell_all(Arc::clone(&context), told));
+    };
+    tokio::time::timeout(Duration::from_secs(1), all).await.unwrap_err();
+    assert_eq!(asked.with("/danmurooms/bad/status").len(), 1, "once, though it came twice");
 }
