@@ -21,6 +21,7 @@ const MAX_FAULTS: usize = 50;
 
 /// One document of a file of manifests.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is read")]
 pub enum Manifest {
     /// A room.
     Room(DanmuRoom),

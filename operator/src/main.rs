@@ -112,7 +112,7 @@ fn main() -> ExitCode {
 
 fn crds() -> Result<String, String> {
     let definitions = [DanmuRoom::crd(), DanmuFleet::crd()];
-    let documents = definitions.iter().map(|definition| serde_saphyr::to_string(definition));
+    let documents = definitions.iter().map(serde_saphyr::to_string);
     let documents: Result<Vec<String>, _> = documents.collect();
     documents.map(|documents| documents.join("---\n")).map_err(|error| error.to_string())
 }

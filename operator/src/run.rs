@@ -68,7 +68,7 @@ pub(crate) enum RunError {
 
 /// Runs until a signal, or until the lease is lost.
 pub(crate) async fn run(told: Told) -> Result<(), RunError> {
-    let config = Config::infer().await.map_err(kube::config::InferConfigError::from)?;
+    let config = Config::infer().await?;
     let client = Client::try_from(config.clone())?;
     let metrics = Arc::new(Metrics::default());
     let health = Health::new(Arc::clone(&metrics));
