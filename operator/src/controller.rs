@@ -175,7 +175,9 @@ async fn act<L: Loads>(
     apply::apply(&context.client, owner, &objects, &seen.live, &context.metrics).await?;
     if plan.replicas.now != observation.replicas {
         context.metrics.step("replicas");
-        info!(fleet = owner.name, from = observation.replicas, to = plan.replicas.now, "replicas");
+        let why = plan.reasons(&observation.fleet).into_iter().next().unwrap_or_default();
+        info!(fleet = owner.name, from = observation.replicas, to = plan.replicas.now, why, "replicas");
+        tell::event(context, &seen.fleet.object_ref(&()), false, "Scaled", &why).await;
     }
     drains(context, seen, observation, plan).await;
     if let Rollout::Evict(ordinal) = plan.rollout {

@@ -64,6 +64,7 @@ fn read(name: &str, secret: &Secret) -> Result<(Keys, String), KeysError> {
     let token = token.ok_or_else(|| KeysError::NoToken(name.to_owned()))?;
     let keys = Keys {
         secret: name.to_owned(),
+        version: secret.metadata.resource_version.clone().unwrap_or_default(),
         hs256: has(TOKEN_SECRET),
         eddsa: has("eddsa.pem"),
         rs256: has("rs256.pem"),

@@ -20,6 +20,9 @@ pub(crate) const REPLICAS_SINCE: &str = "danmu.live/replicas-since";
 /// When a slice's set of pods last changed by choice.
 pub(crate) const CHANGED_AT: &str = "danmu.live/changed-at";
 
+/// The version of the Secret that a pod was made with.
+pub(crate) const KEYS: &str = "danmu.live/keys";
+
 const HEAD: usize = 40;
 
 /// The first `HEAD` characters of `name` and a hash of all of it, so that two long names never meet.

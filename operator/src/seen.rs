@@ -33,6 +33,8 @@ pub(crate) struct Told {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub(crate) secret: String,
+    /// The Secret's version: pods read it at their start, so that another one is another revision.
+    pub(crate) version: String,
     pub(crate) hs256: bool,
     pub(crate) eddsa: bool,
     pub(crate) rs256: bool,

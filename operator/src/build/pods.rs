@@ -61,10 +61,9 @@ pub(super) fn stateful_set(input: &Input<'_>) -> Result<Object, BuildError> {
 fn template(input: &Input<'_>) -> Result<Value, BuildError> {
     let fleet = &input.seen.fleet.spec;
     let pod = &fleet.pod;
-    let mut metadata = json!({"labels": names::labels(&input.owner.name)});
-    if !pod.annotations.is_empty() {
-        metadata["annotations"] = json!(pod.annotations);
-    }
+    let mut annotations = pod.annotations.clone();
+    annotations.insert(names::KEYS.to_owned(), input.seen.keys.version.clone());
+    let metadata = json!({"labels": names::labels(&input.owner.name), "annotations": annotations});
     let volumes = json!([
         {"name": "keys", "secret": {"secretName": input.seen.keys.secret}},
         {"name": "rooms", "emptyDir": {}},

@@ -41,6 +41,6 @@ pub(super) fn headless(name: &str) -> String {
 
 pub(super) fn public_port() -> Value {
     json!({
-        "name": PUBLIC, "port": PUBLIC_PORT, "targetPort": PUBLIC, "protocol": "TCP", "appProtocol": WEBSOCKET,
+        "name": PUBLIC, "port": PUBLIC_PORT, "targetPort": PUBLIC_PORT, "protocol": "TCP", "appProtocol": WEBSOCKET,
     })
 }

@@ -124,7 +124,13 @@ fn pods_have_longer_than_their_drain_and_no_rights() {
 #[test]
 fn secrets_are_named_and_never_written_out() {
     let mut seen = seen(json!({"redis": {"secretRef": {"name": "r", "key": "url"}}}), Vec::new(), 1);
-    seen.keys = crate::seen::Keys { secret: "tokens".to_owned(), hs256: true, eddsa: false, rs256: true };
+    seen.keys = crate::seen::Keys {
+        secret: "tokens".to_owned(),
+        version: "7".to_owned(),
+        hs256: true,
+        eddsa: false,
+        rs256: true,
+    };
     let (.., objects) = decided(&seen);
     let server =
         &of(&objects, Kind::StatefulSet, "danmu-default")["spec"]["template"]["spec"]["containers"][0];
@@ -135,6 +141,8 @@ fn secrets_are_named_and_never_written_out() {
     assert_eq!(from("DANMU_ADMIN_TOKEN"), Some(json!({"name": "tokens", "key": "admin-token"})));
     assert_eq!(from("DANMU_TOKEN_SECRET"), Some(json!({"name": "tokens", "key": "token-secret"})));
     assert_eq!(from("DANMU_REDIS"), Some(json!({"name": "r", "key": "url"})));
+    let template = &of(&objects, Kind::StatefulSet, "danmu-default")["spec"]["template"];
+    assert_eq!(template["metadata"]["annotations"][names::KEYS], "7", "another Secret is another revision");
     let args = server["args"].to_string();
     assert!(args.contains("--token-rs256=/etc/danmu/keys/rs256.pem") && !args.contains("eddsa"), "{args}");
 }

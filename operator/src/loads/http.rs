@@ -22,6 +22,7 @@ use crate::seen::Told;
 
 /// A server that takes longer has more to do than to talk.
 const DEADLINE: Duration = Duration::from_secs(1);
+const UNAUTHORIZED: u16 = StatusCode::UNAUTHORIZED.as_u16();
 /// A load of 10,000 rooms has about 1 MiB.
 const LARGEST: usize = 8 << 20;
 
@@ -44,7 +45,9 @@ pub(crate) struct HttpLoads {
     client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
     told: RwLock<HashMap<String, Arc<Told>>>,
-    tokens: RwLock<HashMap<(String, String), Arc<str>>>,
+    /// The newest first, and the one before it: pods know a new token only once they are replaced, and they are
+    /// replaced only while their loads are known.
+    tokens: RwLock<HashMap<(String, String), Vec<Arc<str>>>>,
 }
 
 impl HttpLoads {
@@ -95,8 +98,28 @@ impl HttpLoads {
         body: Option<String>,
     ) -> Result<Bytes, LoadError> {
         let key = (target.namespace.clone(), target.fleet.clone());
-        let token = self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let token = token.ok_or(LoadError::NoToken)?;
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let exchange = async {
+            let mut refused = LoadError::NoToken;
+            for token in tokens.unwrap_or_default() {
+                refused = match self.exchange(target, &method, path, body.as_deref(), &token).await {
+                    Err(error @ LoadError::Refused(UNAUTHORIZED)) => error,
+                    done => return done,
+                };
+            }
+            Err(refused)
+        };
+        tokio::time::timeout(DEADLINE, exchange).await.unwrap_or(Err(LoadError::Late))
+    }
+
+    async fn exchange(
+        &self,
+        target: &Target,
+        method: &Method,
+        path: &str,
+        body: Option<&str>,
+        token: &str,
+    ) -> Result<Bytes, LoadError> {
         let unreachable = |error: &dyn std::fmt::Display| LoadError::Unreachable(error.to_string());
         let ip: IpAddr = target.ip.parse().map_err(|error| unreachable(&error))?;
         let address = std::net::SocketAddr::new(ip, self.port);
@@ -105,18 +128,15 @@ impl HttpLoads {
             .uri(format!("http://{address}{path}"))
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(body.unwrap_or_default()))
+            .body(Full::from(body.unwrap_or_default().to_owned()))
             .map_err(|error| unreachable(&error))?;
-        let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LARGEST).collect().await;
-            if !status.is_success() {
-                return Err(LoadError::Refused(status.as_u16()));
-            }
-            body.map(|body| body.to_bytes()).map_err(|error| LoadError::Unreadable(error.to_string()))
-        };
-        tokio::time::timeout(DEADLINE, exchange).await.unwrap_or(Err(LoadError::Late))
+        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST).collect().await;
+        if !status.is_success() {
+            return Err(LoadError::Refused(status.as_u16()));
+        }
+        body.map(|body| body.to_bytes()).map_err(|error| LoadError::Unreadable(error.to_string()))
     }
 }
 
@@ -166,7 +186,12 @@ impl Loads for HttpLoads {
 
     fn learn_token(&self, namespace: &str, fleet: &str, token: &str) {
         let key = (namespace.to_owned(), fleet.to_owned());
-        self.tokens.write().unwrap_or_else(PoisonError::into_inner).insert(key, token.into());
+        let mut all = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        let tokens = all.entry(key).or_default();
+        if tokens.first().is_none_or(|newest| **newest != *token) {
+            tokens.insert(0, token.into());
+            tokens.truncate(2);
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use crate::{metrics::Metrics, names, observe::runs};
 
 const USUAL: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
-/// Requests that run at once: a thousand pods take a second or two.
-const AT_ONCE: usize = 64;
+/// Requests that run at once: a thousand pods that do not answer take four seconds.
+const AT_ONCE: usize = 256;
 
 /// Runs until it is dropped. `drain_seconds` gives a fleet's.
 pub(crate) async fn poll(

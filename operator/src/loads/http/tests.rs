@@ -75,7 +75,10 @@ async fn a_server_is_asked_with_its_fleets_token_and_its_answer_kept() {
     loads.ask(&target(), 60).await.unwrap();
     let told = loads.last("uid").unwrap();
     assert_eq!((told.viewers, told.capacity, told.rooms["finals"], told.draining), (7, 15_000, 5, None));
-    loads.learn_token("live", "default", "wrong");
+    loads.learn_token("live", "default", "new");
+    assert_eq!(loads.ask(&target(), 60).await, Ok(()), "a pod that still has the token before");
+    let told = loads.last("uid").unwrap();
+    loads.learn_token("live", "default", "newer");
     assert_eq!(loads.ask(&target(), 60).await, Err(LoadError::Refused(401)));
     assert_eq!(loads.last("uid"), Some(told), "the last answer stays, with its age");
     let stranger = Target { fleet: "other".to_owned(), ..target() };
