@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     names,
     stores::{FleetOrFault, Stores, Streams, fleet_of_labels, fleet_of_room},
+    tell,
     unreadable::{self, Unreadable},
 };
 
@@ -169,11 +170,15 @@ pub(crate) async fn control<L: Loads>(
             resource,
         );
     }
+    let kept = Arc::clone(&context);
     controller
         .run(reconcile, on_error, context)
         .for_each(|result| async {
             match result {
                 Ok((fleet, _)) => debug!(%fleet, "reconciled"),
+                Err(controller::Error::ObjectNotFound(fleet)) => {
+                    tell::no_fleet(&kept, fleet.namespace.as_deref(), &fleet.name).await;
+                }
                 Err(controller::Error::ReconcilerFailed(..)) => {}
                 Err(controller::Error::QueueError(fault)) => error!(%fault, "a watch failed; trying again"),
                 Err(fault) => debug!(%fault, "not reconciled"),

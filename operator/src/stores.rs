@@ -157,14 +157,7 @@ impl Stores {
             let label = meta.labels.as_ref().and_then(|labels| labels.get(names::FLEET_LABEL));
             meta.namespace == namespace && label == Some(&name)
         };
-        let rooms = self.rooms.state().into_iter().filter_map(|room| {
-            let room = room.0.as_ref().ok()?;
-            let mine = room.metadata.namespace == namespace
-                && room.spec.fleet == name
-                && room.metadata.deletion_timestamp.is_none();
-            mine.then(|| Arc::new(room.clone()))
-        });
-        let rooms = rooms.collect();
+        let rooms = self.rooms_of(namespace.as_deref(), &name);
         let pods: Vec<Arc<Pod>> = self.pods.state_filter(|pod| of_fleet(&pod.metadata));
         let loads = pods.iter().filter_map(|pod| {
             let uid = pod.metadata.uid.as_ref()?;
@@ -181,6 +174,18 @@ impl Stores {
         let host_taken = self.host_taken(&fleet);
         let gateway_api = self.gateway_api.is_there();
         Seen { now: Timestamp::now(), fleet, rooms, pods, live, loads, keys, gateway_api, host_taken }
+    }
+
+    /// The rooms that name this fleet.
+    pub(crate) fn rooms_of(&self, namespace: Option<&str>, fleet: &str) -> Vec<Arc<DanmuRoom>> {
+        let rooms = self.rooms.state().into_iter().filter_map(|room| {
+            let room = room.0.as_ref().ok()?;
+            let of_fleet = room.metadata.namespace.as_deref() == namespace
+                && room.spec.fleet == fleet
+                && room.metadata.deletion_timestamp.is_none();
+            of_fleet.then(|| Arc::new(room.clone()))
+        });
+        rooms.collect()
     }
 
     /// A host of this fleet that an older one has.

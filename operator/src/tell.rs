@@ -64,10 +64,26 @@ pub(crate) async fn statuses<L>(
     stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
 }
 
+/// Says to rooms that the fleet they name is not there; they would wait in silence.
+pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, name: &str) {
+    let rooms = context.stores.rooms_of(namespace, name);
+    let mut writes = Vec::new();
+    for room in &rooms {
+        let status = report::without_fleet(room, jiff::Timestamp::now());
+        if room.status.as_ref() != Some(&status) {
+            writes.push(tell_room(context, room, status));
+        }
+    }
+    let done: Result<(), kube::Error> = stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await;
+    if let Err(error) = done {
+        debug!(%error, fleet = name, "a room was not told that it has no fleet");
+    }
+}
+
 async fn tell_room<L>(context: &Context<L>, room: &DanmuRoom, status: RoomStatus) -> Result<(), kube::Error> {
     match write(context, room, &status).await {
-        // Deleted meanwhile.
-        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        // Deleted meanwhile, or made anew.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
         done => done?,
     }
     let old = room.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();

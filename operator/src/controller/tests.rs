@@ -205,3 +205,16 @@ async fn an_unreadable_room_is_handed_to_who_tells_it_and_wakes_nobody() {
     tokio::time::timeout(Duration::from_secs(1), all).await.unwrap_err();
     assert_eq!(asked.with("/danmurooms/bad/status").len(), 1, "once, though it came twice");
 }
+
+#[tokio::test]
+async fn a_room_that_names_no_fleet_there_is_says_so() {
+    let room = serde_json::to_value(&*trials::room("lost", json!({"fleet": "nowhere"}))).unwrap();
+    let fleet = fleet(json!({}));
+    let stores = Stores::of(vec![fleet.clone()], vec![room.clone()], Vec::new(), Vec::new());
+    let (context, asked) = surroundings(stores, |_| None);
+    let (faults, _kept) = tokio::sync::mpsc::channel(1);
+    let running = run::control(Arc::clone(&context), streams(&fleet, &[room]), faults);
+    tokio::time::timeout(Duration::from_secs(1), running).await.unwrap_err();
+    assert_eq!(asked.with("/danmurooms/lost/status").len(), 1);
+    assert_eq!(asked.with("/events").len(), 3, "one of the room, two of the fleet: {:?}", asked.all());
+}

@@ -60,13 +60,15 @@ pub(crate) fn edges(old: &[Condition], new: &[Condition], bad: &[&str]) -> Vec<E
             |old| old.status != new.status || (is_bad(new, bad) && old.reason != new.reason),
         )
     });
-    changed
-        .map(|new| Edge {
-            warning: is_bad(new, bad),
-            reason: new.reason.clone(),
-            note: format!("{} is {}: {}", new.type_, new.status, new.message),
-        })
-        .collect()
+    let mut edges: Vec<Edge> = Vec::new();
+    for new in changed {
+        // `Ready` gives the reason of what it waits for, which is told already.
+        if edges.iter().all(|edge| edge.reason != new.reason) {
+            let note = format!("{} is {}: {}", new.type_, new.status, new.message);
+            edges.push(Edge { warning: is_bad(new, bad), reason: new.reason.clone(), note });
+        }
+    }
+    edges
 }
 
 fn is_bad(condition: &Condition, bad: &[&str]) -> bool {

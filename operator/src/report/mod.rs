@@ -7,7 +7,7 @@ mod room;
 
 pub(crate) use conditions::{Edge, edges};
 pub(crate) use fleet::{Problem, fleet};
-pub(crate) use room::{ViewerCounts, forget, room, routing};
+pub(crate) use room::{ViewerCounts, forget, room, routing, without_fleet};
 
 /// The first two digits: a status that moved with every viewer would wake every watcher.
 fn two_digits(number: u32) -> u32 {

@@ -121,6 +121,25 @@ pub(crate) fn room(
     }
 }
 
+/// The status of a room whose fleet is not there.
+pub(crate) fn without_fleet(room: &DanmuRoom, now: Timestamp) -> RoomStatus {
+    let old = room.status.clone().unwrap_or_default();
+    let message =
+        format!("there is no DanmuFleet {} in this namespace; make it, or name another", room.spec.fleet);
+    let conditions = ["Placed", "Routed", "Ready"].map(|kind| Now {
+        kind,
+        holds: false,
+        reason: "NoSuchFleet",
+        message: message.clone(),
+    });
+    let generation = room.metadata.generation;
+    RoomStatus {
+        observed_generation: generation,
+        conditions: conditions::merged(conditions.into(), &old.conditions, generation, now),
+        ..RoomStatus::default()
+    }
+}
+
 /// A hot room has a route of its own as soon as a pod takes its viewers; until then, and a cold one always, comes in
 /// by the fleet's.
 fn routed(seen: &Seen, plan: &RoomPlan, shared: &Routing) -> Routing {
