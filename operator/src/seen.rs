@@ -6,7 +6,6 @@ use std::sync::Arc;
 use danmu_crds::{DanmuFleet, DanmuRoom};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::core::DynamicObject;
 
 use crate::kind::Kind;
@@ -59,7 +58,10 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn live(&self, kind: Kind, name: &str) -> Option<&DynamicObject> {
-        let found = self.live.iter().find(|live| live.kind == kind && live.object.name_any() == name);
+        let found = self
+            .live
+            .iter()
+            .find(|live| live.kind == kind && live.object.metadata.name.as_deref() == Some(name));
         found.map(|live| &*live.object)
     }
 

@@ -31,7 +31,7 @@ fn slice(input: &Input<'_>, room: &RoomPlan) -> Option<Object> {
     let pods = room.endpoints.pods.iter().map(name);
     let pods: Vec<(&Pod, &str)> = pods
         .filter_map(|name| {
-            let pod = input.seen.pods.iter().find(|pod| pod.name_any() == name)?;
+            let pod = input.seen.pods.iter().find(|pod| pod.metadata.name.as_deref() == Some(&name))?;
             Some((&**pod, pod.status.as_ref()?.pod_ip.as_deref()?))
         })
         .collect();
