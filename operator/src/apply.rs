@@ -21,7 +21,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Error)]
 #[error("{} {name} could not be {action}: {source}", kind.name())]
 pub(crate) struct ApplyError {
-    kind: Kind,
+    pub(crate) kind: Kind,
     name: String,
     action: &'static str,
     source: Box<kube::Error>,
@@ -30,14 +30,14 @@ pub(crate) struct ApplyError {
 /// Applies what differs, kind by kind in their order; deletes the rest in reverse; the StatefulSet comes last.
 ///
 /// One object that is refused does not stop the others, except those of its name that come after it: no route to a
-/// slice that is not there. The first refusal is returned.
+/// slice that is not there. What was refused is returned.
 pub(crate) async fn apply(
     client: &Client,
     owner: &Owner,
     desired: &[Object],
     live: &[Live],
     metrics: &Metrics,
-) -> Result<(), ApplyError> {
+) -> Vec<ApplyError> {
     let by_name: HashMap<(Kind, String), &DynamicObject> =
         live.iter().map(|live| ((live.kind, live.object.name_any()), &*live.object)).collect();
     let find = |object: &Object| by_name.get(&(object.kind, object.name.clone())).copied();
@@ -56,7 +56,7 @@ pub(crate) async fn apply(
         }
         failed.extend(failures(puts).await);
     }
-    failed.into_iter().next().map_or(Ok(()), Err)
+    failed
 }
 
 async fn failures(requests: Vec<impl Future<Output = Result<(), ApplyError>>>) -> Vec<ApplyError> {

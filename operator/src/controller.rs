@@ -21,6 +21,7 @@ use crate::{
     apply::{self, ApplyError},
     build::{self, BuildError, Settings},
     keys::{self, KeysError},
+    kind::Kind,
     loads::{Loads, target},
     metrics::Metrics,
     names::Owner,
@@ -172,21 +173,24 @@ async fn act<L: Loads>(
     plan: &Plan,
 ) -> Result<(), ReconcileError> {
     let objects = build::build(seen, observation, plan, &context.settings)?;
-    apply::apply(&context.client, owner, &objects, &seen.live, &context.metrics).await?;
+    let failed = apply::apply(&context.client, owner, &objects, &seen.live, &context.metrics).await;
     if plan.replicas.now != observation.replicas {
         context.metrics.step("replicas");
         let why = plan.reasons(&observation.fleet).into_iter().next().unwrap_or_default();
         info!(fleet = owner.name, from = observation.replicas, to = plan.replicas.now, why, "replicas");
         tell::event(context, &seen.fleet.object_ref(&()), false, "Scaled", &why).await;
     }
-    drains(context, seen, observation, plan).await;
-    if let Rollout::Evict(ordinal) = plan.rollout {
-        let name = observation.fleet.pod_name(ordinal);
-        if let Some(pod) = seen.pods.iter().find(|pod| pod.name_any() == name) {
-            evict(context, pod).await;
+    // One room's refused route stops no drain; but a pod that drains must have left the slices.
+    if failed.iter().all(|failed| failed.kind != Kind::EndpointSlice) {
+        drains(context, seen, observation, plan).await;
+        if let Rollout::Evict(ordinal) = plan.rollout {
+            let name = observation.fleet.pod_name(ordinal);
+            if let Some(pod) = seen.pods.iter().find(|pod| pod.name_any() == name) {
+                evict(context, pod).await;
+            }
         }
     }
-    Ok(())
+    failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// A server that does not answer is asked again in a second; the plan waits for its load anyway.

@@ -2,7 +2,7 @@
 
 use danmu_crds::{DanmuRoom, RoomStatus};
 use danmu_plan::{Observation, Plan};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition,
 };
@@ -61,7 +61,15 @@ pub(crate) async fn statuses<L>(
             writes.push(tell_room(context, room, status));
         }
     }
-    stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
+    all(writes).await
+}
+
+/// One that is refused stops no other; the first refusal is returned.
+async fn all(writes: Vec<impl Future<Output = Result<(), kube::Error>>>) -> Result<(), kube::Error> {
+    let refused = stream::iter(writes).buffer_unordered(AT_ONCE);
+    let refused = refused.filter_map(|done| std::future::ready(done.err()));
+    let refused: Vec<kube::Error> = refused.collect().await;
+    refused.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// Says to rooms that the fleet they name is not there; they would wait in silence.
@@ -74,8 +82,7 @@ pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, n
             writes.push(tell_room(context, room, status));
         }
     }
-    let done: Result<(), kube::Error> = stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await;
-    if let Err(error) = done {
+    if let Err(error) = all(writes).await {
         debug!(%error, fleet = name, "a room was not told that it has no fleet");
     }
 }

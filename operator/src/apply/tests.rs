@@ -12,7 +12,7 @@ async fn things_are_made_before_what_points_at_them_and_pods_last() {
     let seen = seen(gateway(), vec![room("finals", json!({"expectedViewers": 9000}))], 1);
     let (.., objects) = decided(&seen);
     let (client, asked) = api(|_| None);
-    apply(&client, &owner(), &objects, &[], &Metrics::default()).await.unwrap();
+    assert!(apply(&client, &owner(), &objects, &[], &Metrics::default()).await.is_empty());
     let all = asked.all();
     let place = |part: &str| {
         all.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part} in {all:?}"))
@@ -32,7 +32,7 @@ async fn nothing_is_asked_for_what_is_as_it_should_be() {
     let (.., objects) = decided(&seen);
     given_back(&mut seen, &objects);
     let (client, asked) = api(|_| None);
-    apply(&client, &owner(), &objects, &seen.live, &Metrics::default()).await.unwrap();
+    assert!(apply(&client, &owner(), &objects, &seen.live, &Metrics::default()).await.is_empty());
     assert_eq!(asked.all(), Vec::<String>::new());
 }
 
@@ -55,7 +55,7 @@ async fn what_somebody_edited_and_what_is_no_longer_asked_for_is_put_right() {
         live.object = std::sync::Arc::new(serde_json::from_value(body).unwrap());
     }
     let (client, asked) = api(|_| None);
-    apply(&client, &owner(), &objects, &seen.live, &Metrics::default()).await.unwrap();
+    assert!(apply(&client, &owner(), &objects, &seen.live, &Metrics::default()).await.is_empty());
     let all = asked.all();
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all[0].ends_with("/serviceaccounts/danmu-default"));
@@ -71,7 +71,7 @@ async fn a_room_that_cooled_loses_route_service_and_slice_in_this_order_and_nobo
     seen.live.push(crate::trials::live(Kind::Service, stranger));
     let cold: Vec<Object> = hot.into_iter().filter(|object| !object.name.starts_with("room-")).collect();
     let (client, asked) = api(|line| line.contains("/httproutes/").then_some(404));
-    apply(&client, &owner(), &cold, &seen.live, &Metrics::default()).await.unwrap();
+    assert!(apply(&client, &owner(), &cold, &seen.live, &Metrics::default()).await.is_empty());
     let all = asked.all();
     let kinds: Vec<&str> = all.iter().map(|line| line.rsplit('/').nth(1).unwrap()).collect();
     assert_eq!(kinds, ["httproutes", "services", "endpointslices"], "{all:?}");
@@ -86,7 +86,8 @@ async fn a_refusal_names_the_object_and_stops_only_what_points_at_it() {
     ];
     let (.., objects) = decided(&seen(gateway(), rooms, 1));
     let (client, asked) = api(|line| line.contains("/endpointslices/room-finals").then_some(403));
-    let error = apply(&client, &owner(), &objects, &[], &Metrics::default()).await.unwrap_err();
+    let failed = apply(&client, &owner(), &objects, &[], &Metrics::default()).await;
+    let [error] = &failed[..] else { panic!("{failed:?}") };
     assert!(error.to_string().starts_with("EndpointSlice room-finals-"), "{error}");
     assert!(error.to_string().contains("could not be applied: "), "{error}");
     assert_eq!(asked.with("room-finals").len(), 1, "no Service and no route");

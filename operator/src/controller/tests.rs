@@ -81,7 +81,7 @@ async fn the_tail_is_told_to_drain_before_it_goes_and_a_spike_takes_that_back() 
     assert_eq!(once(&context).await.unwrap(), Action::requeue(AGAIN_MOVING));
     assert_eq!(*context.loads.asked.lock().unwrap(), ["drain danmu-default-1 60"]);
     assert_eq!(asked.with("/events").len(), 1, "the drain is told");
-    // Many come while it drains.
+    // Many come while it drains, and the API refuses something else.
     say(&context, 0, Told { viewers: 14_000, ..quiet.clone() });
     say(&context, 1, Told { viewers: 3, draining: Some(jiff::Timestamp::now()), ..quiet });
     once(&context).await.unwrap();
@@ -217,4 +217,40 @@ async fn a_room_that_names_no_fleet_there_is_says_so() {
     tokio::time::timeout(Duration::from_secs(1), running).await.unwrap_err();
     assert_eq!(asked.with("/danmurooms/lost/status").len(), 1);
     assert_eq!(asked.with("/events").len(), 3, "one of the room, two of the fleet: {:?}", asked.all());
+}
+
+/// A fleet with `rooms` rooms that hears a refusal of everything that names one of them.
+async fn with_a_refused_room(refuse: fn(&str) -> Option<u16>) -> (Arc<Context<FakeLoads>>, Asked) {
+    let room =
+        |name: &str| serde_json::to_value(&*trials::room(name, json!({"expectedViewers": 9000}))).unwrap();
+    let spec = json!({"replicas": {"min": 1}, "hotRoomViewers": 5000});
+    let rooms = vec![room("bad"), room("good")];
+    let pods = vec![pod(0), pod(1), pod(2)];
+    let stores = Stores::of(vec![fleet(spec.clone())], rooms, pods, settled(spec, 3));
+    let (context, asked) = surroundings(stores, refuse);
+    for ordinal in 0..3 {
+        say(&context, ordinal, (*told(&[])).clone());
+    }
+    once(&context).await.unwrap_err();
+    (context, asked)
+}
+
+#[tokio::test]
+async fn one_rooms_refused_service_or_status_stops_neither_the_others_nor_a_drain() {
+    for refused in [
+        (|line: &str| line.contains("/services/room-bad").then_some(403)) as fn(&str) -> Option<u16>,
+        |line: &str| line.contains("/danmurooms/bad/").then_some(403),
+    ] {
+        let (context, asked) = with_a_refused_room(refused).await;
+        assert_eq!(asked.with("/services/room-good").len(), 1);
+        assert_eq!(asked.with("/danmurooms/good/status").len(), 1);
+        assert_eq!(*context.loads.asked.lock().unwrap(), ["drain danmu-default-2 60"]);
+    }
+}
+
+#[tokio::test]
+async fn no_pod_drains_while_a_slice_may_still_name_it() {
+    let refused = |line: &str| line.contains("/endpointslices/room-bad").then_some(403);
+    let (context, _) = with_a_refused_room(refused).await;
+    assert_eq!(*context.loads.asked.lock().unwrap(), Vec::<String>::new());
 }

@@ -40,6 +40,9 @@ pub(super) struct Answer {
     seconds_left: Option<u64>,
 }
 
+/// A fleet's namespace and name.
+type FleetKey = (String, String);
+
 /// What each pod last said, and how to ask.
 pub(crate) struct HttpLoads {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -47,7 +50,7 @@ pub(crate) struct HttpLoads {
     told: RwLock<HashMap<String, Arc<Told>>>,
     /// The newest first, and the one before it: pods know a new token only once they are replaced, and they are
     /// replaced only while their loads are known.
-    tokens: RwLock<HashMap<(String, String), Vec<Arc<str>>>>,
+    tokens: RwLock<HashMap<FleetKey, Vec<Arc<str>>>>,
 }
 
 impl HttpLoads {
