@@ -84,7 +84,12 @@ fn progressing(observation: &Observation, plan: &Plan) -> Now {
         _ => "Settled",
     };
     let message = match reason {
-        "RollingOut" => format!("pods are replaced one by one: {:?}", plan.rollout),
+        // The plan's own sentence on it; it has no numbers that move.
+        "RollingOut" => plan
+            .reasons(&observation.fleet)
+            .into_iter()
+            .find(|line| line.starts_with("rollout"))
+            .unwrap_or_else(|| "pods are replaced one by one".to_owned()),
         "Scaling" => format!("from {} pods to {}", observation.replicas, plan.replicas.target),
         "PodsStarting" => format!("{starting} pods are not Ready yet"),
         _ => format!("{} pods, as planned", plan.replicas.target),

@@ -236,3 +236,15 @@ fn two_digits_are_kept() {
     let told: Vec<u32> = [0, 7, 99, 100, 12_345, u32::MAX].map(two_digits).to_vec();
     assert_eq!(told, [0, 7, 99, 100, 12_000, 4_200_000_000]);
 }
+
+#[test]
+fn a_rollout_is_told_with_the_pod_it_is_at() {
+    let mut seen = seen(json!({"replicas": {"min": 2}}), Vec::new(), 2);
+    let mut old = crate::trials::pod(1);
+    old.metadata.labels.as_mut().unwrap().insert("controller-revision-hash".to_owned(), "old".to_owned());
+    seen.pods[1] = Arc::new(old);
+    let (fleet, _) = statuses(&seen, &mut ViewerCounts::default());
+    let progressing = fleet.conditions.iter().find(|condition| condition.type_ == "Progressing").unwrap();
+    assert_eq!((progressing.status.as_str(), progressing.reason.as_str()), ("True", "RollingOut"));
+    assert!(progressing.message.contains("danmu-default-1"), "{}", progressing.message);
+}
