@@ -2,11 +2,12 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema copies each struct, with its pub, into a function")]
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, Moderation};
+use crate::{Auth, FleetStatus, Limits, Moderation, PodSettings, Redis, Replicas, Route};
 
 /// A set of room servers that share their settings.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,8 +20,18 @@ use crate::{Limits, Moderation};
     category = "danmu",
     doc = "A set of room servers, and the defaults of the rooms they serve.",
     derive = "PartialEq",
-    printcolumn(name = "Unlisted", type_ = "string", json_path = ".spec.server.unlistedRooms"),
-    printcolumn(name = "Drain", type_ = "integer", json_path = ".spec.drainSeconds"),
+    status = "FleetStatus",
+    // `kubectl scale` moves the floor: the operator alone knows how many pods the rooms need above it.
+    scale(
+        spec_replicas_path = ".spec.replicas.min",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Ready pods", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Viewers", type_ = "integer", json_path = ".status.viewers"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type==\"Degraded\")].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
         .message("metadata.name is 1 to 63 of a-z, 0-9 and -, with no - at either end")
@@ -37,16 +48,99 @@ pub struct DanmuFleetSpec {
     #[serde(default = "default_drain_seconds")]
     #[schemars(range(min = 1, max = 3600))]
     pub drain_seconds: u32,
+    /// The image of the room servers; the operator's own version of it if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// CPU and memory of each room server, as in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::pods::foreign")]
+    pub resources: Option<ResourceRequirements>,
+    /// Where the pods run, and what else they need.
+    #[serde(default, skip_serializing_if = "PodSettings::is_default")]
+    pub pod: PodSettings,
+    /// Redis or Valkey, which carries danmu between the pods; none: each pod is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Redis>,
+    /// Viewers that one pod holds.
+    #[serde(default = "default_viewers_per_pod")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub viewers_per_pod: u32,
+    /// The bounds of the number of pods.
+    #[serde(default)]
+    pub replicas: Replicas,
+    /// What is kept free above the counted viewers, in per cent.
+    #[serde(default = "default_headroom_percent")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub headroom_percent: u32,
+    /// How long before a scheduled start pods are made for its viewers, in seconds.
+    #[serde(default = "default_warmup_seconds")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub warmup_seconds: u32,
+    /// A room of at least so many viewers gets pods and a route of its own.
+    #[serde(default = "default_hot_room_viewers")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub hot_room_viewers: u32,
+    /// The most rooms with a route of their own; the largest go first.
+    #[serde(default = "default_max_hot_rooms")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_hot_rooms: u32,
+    /// How viewers come in; `{}` is by your own means, through the fleet's Service.
+    #[serde(default)]
+    pub route: Route,
+    /// Tokens and keys of the room servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// Pods are neither made nor replaced nor taken away; rooms are still placed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 impl Default for DanmuFleetSpec {
     fn default() -> Self {
-        Self { server: ServerSettings::default(), defaults: None, drain_seconds: default_drain_seconds() }
+        Self {
+            server: ServerSettings::default(),
+            defaults: None,
+            drain_seconds: default_drain_seconds(),
+            image: None,
+            resources: None,
+            pod: PodSettings::default(),
+            redis: None,
+            viewers_per_pod: default_viewers_per_pod(),
+            replicas: Replicas::default(),
+            headroom_percent: default_headroom_percent(),
+            warmup_seconds: default_warmup_seconds(),
+            hot_room_viewers: default_hot_room_viewers(),
+            max_hot_rooms: default_max_hot_rooms(),
+            route: Route::default(),
+            auth: None,
+            paused: false,
+        }
     }
 }
 
 fn default_drain_seconds() -> u32 {
     60
+}
+
+fn default_viewers_per_pod() -> u32 {
+    15_000
+}
+
+fn default_headroom_percent() -> u32 {
+    20
+}
+
+fn default_warmup_seconds() -> u32 {
+    300
+}
+
+fn default_hot_room_viewers() -> u32 {
+    2000
+}
+
+fn default_max_hot_rooms() -> u32 {
+    200
 }
 
 /// Settings of each room server of a fleet.

@@ -3,11 +3,17 @@
 
 mod fleet;
 mod manifest;
+mod pods;
 mod policy;
 mod room;
+mod route;
 mod schema;
+mod status;
 
 pub use fleet::{DanmuFleet, DanmuFleetSpec, Defaults, ServerSettings, UnlistedRooms};
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_origin, is_room_id, parse_manifests};
+pub use pods::{Auth, PodSettings, Redis, Replicas, SecretEntry, SecretName};
 pub use policy::{RoomPolicy, policy};
-pub use room::{Anonymous, DanmuRoom, DanmuRoomSpec, Limits, Moderation, PerViewer, Words};
+pub use room::{Anonymous, DanmuRoom, DanmuRoomSpec, Limits, Moderation, PerViewer, Window, Words};
+pub use route::{GatewayRoute, IngressRoute, Route};
+pub use status::{FleetStatus, PlacedShare, RoomStatus};

@@ -1,5 +1,7 @@
 //! Reads a file of manifests, and tells everything that is wrong with it at once.
 
+mod relations;
+
 use std::sync::LazyLock;
 
 use ipnet::IpNet;
@@ -19,6 +21,7 @@ const MAX_FAULTS: usize = 50;
 
 /// One document of a file of manifests.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is read")]
 pub enum Manifest {
     /// A room.
     Room(DanmuRoom),
@@ -159,7 +162,13 @@ fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
     } else {
         serde_json::from_value(document).map(Manifest::Fleet)
     };
-    read.map_err(|error| vec![format!("the document: cannot be read ({error}); correct it")])
+    let manifest =
+        read.map_err(|error| vec![format!("the document: cannot be read ({error}); correct it")])?;
+    let faults = match &manifest {
+        Manifest::Room(room) => relations::of_room(&room.spec),
+        Manifest::Fleet(fleet) => relations::of_fleet(&fleet.spec),
+    };
+    if faults.is_empty() { Ok(manifest) } else { Err(faults) }
 }
 
 fn check_entries(document: &Value, list: &str, rule: &EntryRule, faults: &mut Vec<String>) {

@@ -118,9 +118,9 @@ mod tests {
             ..DanmuFleetSpec::default()
         };
         let room = DanmuRoomSpec {
-            fleet: "default".to_owned(),
             limits: Some(Limits { history: Some(0), ..Limits::default() }),
             moderation: Some(moderation(Some(Anonymous::Speak), &["trudy", "eve"], &["secret"])),
+            ..DanmuRoomSpec::default()
         };
         let policy = policy(Some(&fleet), Some(&room));
         assert_eq!((policy.history, policy.max_length, policy.messages_per_second), (0, 40, 20));

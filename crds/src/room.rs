@@ -2,9 +2,12 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema copies each struct, with its pub, into a function")]
 
+use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+use crate::RoomStatus;
 
 /// One room. Its name is the room id that viewers connect to.
 // The grammar is narrower than Kubernetes' own (which allows dots and 253 characters), because the id is
@@ -19,10 +22,14 @@ use serde::{Deserialize, Serialize};
     category = "danmu",
     doc = "A room: viewers connect to it by its name.",
     derive = "PartialEq",
+    status = "RoomStatus",
     selectable = ".spec.fleet",
     printcolumn(name = "Fleet", type_ = "string", json_path = ".spec.fleet"),
-    printcolumn(name = "Messages/s", type_ = "integer", json_path = ".spec.limits.messagesPerSecond"),
-    printcolumn(name = "Anonymous", type_ = "string", json_path = ".spec.moderation.anonymous"),
+    printcolumn(name = "Expected", type_ = "integer", json_path = ".spec.expectedViewers"),
+    printcolumn(name = "Viewers", type_ = "integer", json_path = ".status.viewers"),
+    printcolumn(name = "Placed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Placed\")].reason"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
         .message("metadata.name is the room id: 1 to 63 of a-z, 0-9 and -, with no - at either end")
@@ -35,6 +42,18 @@ pub struct DanmuRoomSpec {
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("a room cannot move to another fleet; delete it and make it anew"))]
     pub fleet: String,
+    /// Viewers to be ready for at any time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 100000000))]
+    pub expected_viewers: u32,
+    /// Times at which others are expected. One that runs takes the place of `expectedViewers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub schedule: Vec<Window>,
+    /// The fewest pods the room is on, for safety; more than 1 gives it pods and a route of its own.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_pods: u32,
     /// Overrides the fleet's `defaults.limits`, field by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -45,6 +64,53 @@ pub struct DanmuRoomSpec {
 
 fn default_fleet() -> String {
     "default".to_owned()
+}
+
+impl Default for DanmuRoomSpec {
+    fn default() -> Self {
+        Self {
+            fleet: default_fleet(),
+            expected_viewers: 0,
+            schedule: Vec::new(),
+            min_pods: one(),
+            limits: None,
+            moderation: None,
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A time at which a number of viewers is expected.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.start < self.end").message("end must be after start"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Window {
+    /// The first moment, such as 2026-11-01T18:00:00Z.
+    #[schemars(schema_with = "moment")]
+    pub start: Timestamp,
+    /// The moment after the last.
+    #[schemars(schema_with = "moment")]
+    pub end: Timestamp,
+    /// The viewers expected meanwhile.
+    #[schemars(range(min = 0, max = 100000000))]
+    pub expected_viewers: u32,
+}
+
+fn moment(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "maxLength": 40})
 }
 
 /// How much may be said in a room.

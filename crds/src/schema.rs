@@ -1,8 +1,9 @@
 //! Checks a value against the schema that the API server enforces, so that a manifest read from a file
 //! has the very ranges of one applied to a cluster: the numbers are written once, on the types.
 
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, field: &str, faults
         (Some("object"), Value::Object(_)) => object(schema, value, field, faults),
         (Some("array"), Value::Array(_)) => array(schema, value, field, faults),
         (Some("string"), Value::String(text)) => string(schema, text, field, faults),
+        (Some("boolean"), Value::Bool(_)) => {}
         (Some("integer"), Value::Number(number)) if number.is_i64() || number.is_u64() => {
             integer(schema, number.as_f64().unwrap_or(f64::MAX), value, field, faults);
         }
@@ -34,7 +36,16 @@ pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, field: &str, faults
 }
 
 fn object(schema: &JSONSchemaProps, value: &Value, field: &str, faults: &mut Vec<String>) {
-    let (Some(properties), Some(fields)) = (&schema.properties, value.as_object()) else { return };
+    let Some(fields) = value.as_object() else { return };
+    if let Some(most) = schema.max_properties.filter(|most| fields.len() as i64 > *most) {
+        faults.push(format!("{field}: has {} entries; keep at most {most}", fields.len()));
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(schema)) = &schema.additional_properties {
+        for (name, value) in fields {
+            check(schema, value, &format!("{field}.{}", clipped(name).escape_debug()), faults);
+        }
+    }
+    let Some(properties) = &schema.properties else { return };
     for (name, value) in fields {
         match properties.get(name) {
             Some(schema) => check(schema, value, &format!("{field}.{name}"), faults),
@@ -73,6 +84,9 @@ fn string(schema: &JSONSchemaProps, text: &str, field: &str, faults: &mut Vec<St
     if let Some(most) = schema.max_length.filter(|most| length > *most) {
         faults.push(format!("{field}: has {length} characters; write at most {most}"));
     }
+    if schema.format.as_deref() == Some("date-time") && text.parse::<Timestamp>().is_err() {
+        faults.push(format!("{field}: is no moment; write one such as 2026-11-01T18:00:00Z"));
+    }
 }
 
 fn integer(schema: &JSONSchemaProps, number: f64, value: &Value, field: &str, faults: &mut Vec<String>) {
@@ -89,6 +103,7 @@ fn kind(wanted: &str) -> &'static str {
         "array" => "a list",
         "string" => "text",
         "integer" => "a whole number",
+        "boolean" => "true or false",
         _ => "another kind of value",
     }
 }

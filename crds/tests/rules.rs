@@ -183,8 +183,9 @@ fn all_nodes() -> Vec<(String, &'static Value)> {
 
 /// The API server refuses a definition whose rules may cost too much, by the bounds of what they read.
 #[test]
-fn every_list_text_and_number_is_bounded() {
-    for (path, node) in all_nodes() {
+fn every_list_text_and_number_of_a_spec_is_bounded() {
+    // No rule reads a status, and what the operator tells must not be refused for its length.
+    for (path, node) in all_nodes().into_iter().filter(|(path, _)| path.contains(".spec")) {
         let bounded = match node["type"].as_str().unwrap() {
             "array" => node["maxItems"].is_u64(),
             "string" => node["maxLength"].is_u64() || node["enum"].is_array(),
@@ -208,7 +209,7 @@ fn every_rule_compiles_has_a_message_and_keeps_to_the_cost_budget() {
             assert!(rule["message"].as_str().is_some_and(|message| message.len() > 20), "{path}: {rule}");
         }
     }
-    assert_eq!(rules, 7, "a new rule needs its tests above");
+    assert_eq!(rules, 11, "a new rule needs its tests above");
 }
 
 /// A manifest with `value` at `path`, such as `DanmuRoom.spec.limits.history`, and all it needs beside.
@@ -217,19 +218,35 @@ fn with(path: &str, value: Value) -> Value {
     let mut object = object(fields.next().unwrap(), "a", json!({}));
     let mut place = &mut object;
     for field in fields {
-        if field == "perViewer" {
-            place[field] = json!({"messages": 1, "seconds": 1});
+        let (name, index) = field.strip_suffix("[]").map_or((field, None), |name| (name, Some(0)));
+        match name {
+            "perViewer" => place[name] = json!({"messages": 1, "seconds": 1}),
+            "gateway" => place[name] = json!({"name": "a"}),
+            "schedule" if index.is_some() => {
+                let (start, end) = ("2026-11-01T18:00:00Z", "2026-11-01T22:00:00Z");
+                place[name] = json!([{"start": start, "end": end, "expectedViewers": 1}]);
+            }
+            _ => {}
         }
-        place = &mut place[field];
+        place = &mut place[name];
+        if let Some(index) = index {
+            place = &mut place[index];
+        }
     }
     *place = value;
+    // The other bound follows, so that each is tried alone.
+    match path {
+        "DanmuFleet.spec.replicas.min" => object["spec"]["replicas"]["max"] = json!(1000),
+        "DanmuFleet.spec.replicas.max" => object["spec"]["replicas"]["min"] = json!(0),
+        _ => {}
+    }
     object
 }
 
 #[test]
 fn numbers_are_taken_at_their_bounds_and_refused_past_them() {
     let mut tried = 0;
-    for (path, node) in all_nodes() {
+    for (path, node) in all_nodes().into_iter().filter(|(path, _)| path.contains(".spec.")) {
         let (Some(least), Some(most)) = (node["minimum"].as_f64(), node["maximum"].as_f64()) else {
             continue;
         };
@@ -247,8 +264,11 @@ fn numbers_are_taken_at_their_bounds_and_refused_past_them() {
 #[test]
 fn lists_are_taken_full_and_refused_over() {
     let mut tried = 0;
-    for (path, node) in all_nodes() {
-        let Some(most) = node["maxItems"].as_u64() else { continue };
+    for (path, node) in all_nodes().into_iter().filter(|(path, _)| path.contains(".spec.")) {
+        // Lists of texts; those of other things have the same check.
+        let Some(most) = node["maxItems"].as_u64().filter(|_| node["items"]["maxLength"].is_u64()) else {
+            continue;
+        };
         tried += 1;
         let entry = if path.ends_with("Networks") || path.ends_with("Proxies") { "10.0.0.0/8" } else { "*" };
         let longest = node["items"]["maxLength"].as_u64().unwrap() as usize;
@@ -272,8 +292,8 @@ fn kubectl_shows_finds_and_selects_by_what_people_look_for() {
         columns.iter().map(|column| column["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let [rooms, fleets] = &*CRDS;
-    assert_eq!(columns(rooms), ["Fleet", "Messages/s", "Anonymous", "Age"]);
-    assert_eq!(columns(fleets), ["Unlisted", "Drain", "Age"]);
+    assert_eq!(columns(rooms), ["Fleet", "Expected", "Viewers", "Placed", "Ready", "URL", "Age"]);
+    assert_eq!(columns(fleets), ["Pods", "Ready pods", "Viewers", "Ready", "Degraded", "Age"]);
     for (crd, short) in [(rooms, "dr"), (fleets, "df")] {
         assert_eq!(crd["spec"]["names"]["shortNames"], json!([short]));
         assert_eq!(crd["spec"]["names"]["categories"], json!(["danmu"]));
@@ -285,29 +305,101 @@ fn kubectl_shows_finds_and_selects_by_what_people_look_for() {
     assert_eq!(spec["server"]["default"], json!({"upgradesPerSecond": 3000, "unlistedRooms": "Refuse"}));
 }
 
-/// A reader learns the fields from the examples, so none may be left out of them.
-#[test]
-fn the_examples_are_good_and_show_every_field() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+/// Fields that only the operator reads: a standalone server takes them and does nothing with them.
+const OPERATORS: [&str; 16] = [
+    "DanmuFleet.spec.auth",
+    "DanmuFleet.spec.headroomPercent",
+    "DanmuFleet.spec.hotRoomViewers",
+    "DanmuFleet.spec.image",
+    "DanmuFleet.spec.maxHotRooms",
+    "DanmuFleet.spec.paused",
+    "DanmuFleet.spec.pod",
+    "DanmuFleet.spec.redis",
+    "DanmuFleet.spec.replicas",
+    "DanmuFleet.spec.resources",
+    "DanmuFleet.spec.route",
+    "DanmuFleet.spec.viewersPerPod",
+    "DanmuFleet.spec.warmupSeconds",
+    "DanmuRoom.spec.expectedViewers",
+    "DanmuRoom.spec.minPods",
+    "DanmuRoom.spec.schedule",
+];
+
+/// The fields that the manifests of a folder show.
+fn shown(folder: &str) -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     let mut shown = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.is_file()) {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(parse_manifests(&path.display().to_string(), &text).err(), None);
-        let example: Value = serde_saphyr::from_str(&text).unwrap();
-        assert_eq!(cel(&example, None), Vec::<String>::new());
-        fields(&example["spec"], format!("{}.spec", example["kind"].as_str().unwrap()), &mut shown);
+        let examples: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for example in examples {
+            assert_eq!(cel(&example, None), Vec::<String>::new());
+            fields(&example["spec"], format!("{}.spec", example["kind"].as_str().unwrap()), &mut shown);
+        }
+    }
+    shown
+}
+
+/// A reader learns the fields from the examples, so none may be left out of them; and none of those that do
+/// nothing in a standalone server may stand in its examples.
+#[test]
+fn the_examples_are_good_and_show_every_field() {
+    let (standalone, cluster) = (shown("examples"), shown("examples/cluster"));
+    let of_operator = |path: &str| OPERATORS.iter().any(|field| path.starts_with(field));
+    for path in &standalone {
+        assert!(!of_operator(path), "{path} does nothing in a standalone server");
     }
     for (path, _) in all_nodes().iter().filter(|(path, _)| path.contains(".spec.") && !path.ends_with("[]")) {
         // A room's lists are shown in one of its two places at least.
         let elsewhere = path.replace("DanmuRoom.spec.", "DanmuFleet.spec.defaults.");
+        let shown = if of_operator(path) { &cluster } else { &standalone };
         assert!(shown.contains(path) || shown.contains(&elsewhere), "no example shows {path}");
     }
+}
+
+#[test]
+fn fields_that_belong_together_are_held_against_each_other() {
+    let window = |start, end| room(json!({"schedule": [{"start": start, "end": end, "expectedViewers": 5}]}));
+    taken(&window("2026-11-01T18:00:00Z", "2026-11-01T22:00:00Z"));
+    let (late, early) = ("2026-11-01T22:00:00Z", "2026-11-01T18:00:00Z");
+    refused(&window(late, early), "end must be after start", "spec.schedule[0]: ends before it starts");
+    for (min, max) in [(0, 1), (3, 3)] {
+        taken(&fleet(json!({"replicas": {"min": min, "max": max}})));
+    }
+    let upside_down = fleet(json!({"replicas": {"min": 4, "max": 3}}));
+    refused(&upside_down, "min must not be more than max", "spec.replicas: min is more than max");
+    let secret = json!({"name": "a", "key": "b"});
+    taken(&fleet(json!({"redis": {"url": "redis://a"}})));
+    taken(&fleet(json!({"redis": {"secretRef": secret}})));
+    for redis in [json!({}), json!({"url": "redis://a", "secretRef": secret})] {
+        refused(&fleet(json!({"redis": redis})), "either url or secretRef", "either url or secretRef");
+    }
+    let (gateway, ingress) = (json!({"name": "a"}), json!({"host": "a"}));
+    taken(&fleet(json!({"route": {}})));
+    taken(&fleet(json!({"route": {"gateway": gateway}})));
+    let both = fleet(json!({"route": {"gateway": gateway, "ingress": ingress}}));
+    refused(&both, "gateway or ingress, and not both", "gateway or ingress, and not both");
+}
+
+#[test]
+fn what_is_no_moment_is_told() {
+    let faults = file(&room(
+        json!({"schedule": [{"start": "tonight", "end": "2026-11-01T22:00:00Z", "expectedViewers": 5}]}),
+    ));
+    assert_eq!(
+        faults,
+        ["a.yaml: spec.schedule[0].start: is no moment; write one such as 2026-11-01T18:00:00Z"]
+    );
 }
 
 fn fields(value: &Value, path: String, found: &mut Vec<String>) {
     for (name, below) in value.as_object().into_iter().flatten() {
         fields(below, format!("{path}.{name}"), found);
+    }
+    for below in value.as_array().into_iter().flatten().filter(|below| below.is_object()) {
+        fields(below, format!("{path}[]"), found);
     }
     found.push(path);
 }

@@ -1,0 +1,72 @@
+//! What the servers say of themselves, and the drains they are told. A trait, so that a reconcile can be tried
+//! without servers.
+
+mod http;
+mod poller;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub(crate) use http::HttpLoads;
+pub(crate) use poller::{poll, target};
+
+use crate::seen::Told;
+
+/// A server to ask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    pub(crate) namespace: String,
+    pub(crate) fleet: String,
+    pub(crate) pod: String,
+    pub(crate) uid: String,
+    pub(crate) ip: String,
+}
+
+/// Why a server did not do as it was asked.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum LoadError {
+    /// The fleet's Secret is not read yet.
+    #[error("the admin token is not known yet")]
+    NoToken,
+    /// No answer within a second.
+    #[error("no answer within a second")]
+    Late,
+    /// It cannot be reached.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// It refuses.
+    #[error("it answered with status {0}")]
+    Refused(u16),
+    /// It says what nobody understands.
+    #[error("its answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl LoadError {
+    /// For metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no-token",
+            Self::Late => "late",
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused(_) => "refused",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
+/// The servers, as a reconcile knows them.
+pub(crate) trait Loads: Send + Sync + 'static {
+    /// What the pod of this uid last said.
+    fn last(&self, uid: &str) -> Option<Arc<Told>>;
+    /// `POST /drain`; the pod counts as draining from then on.
+    fn drain(&self, target: &Target, seconds: u32) -> impl Future<Output = Result<(), LoadError>> + Send;
+    /// `DELETE /drain`.
+    fn undrain(&self, target: &Target) -> impl Future<Output = Result<(), LoadError>> + Send;
+    /// The token of a fleet's servers.
+    fn learn_token(&self, namespace: &str, fleet: &str, token: &str);
+}
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -1,0 +1,143 @@
+//! Writes statuses that changed, and Events.
+
+use danmu_crds::{DanmuRoom, RoomStatus};
+use danmu_plan::{Observation, Plan};
+use futures_util::{StreamExt, stream};
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{ApiResource, DynamicObject},
+    runtime::events::{Event, EventType},
+};
+use serde::Serialize;
+use serde_json::json;
+use tracing::debug;
+
+use crate::{
+    controller::{Context, Memory},
+    names,
+    report::{self, Edge, Problem},
+    seen::Seen,
+};
+
+const AT_ONCE: usize = 16;
+/// Conditions of a fleet that are no good news.
+const BAD: [&str; 2] = ["Degraded", "Paused"];
+/// Neither good nor bad: its edges are told by drains and replicas.
+const SILENT: &str = "Progressing";
+
+/// Writes the statuses that differ from what is there.
+pub(crate) async fn statuses<L>(
+    context: &Context<L>,
+    seen: &Seen,
+    observation: &Observation,
+    plan: &Plan,
+    problem: Option<&Problem>,
+    memory: &mut Memory,
+) -> Result<(), kube::Error> {
+    let shared = report::routing(seen, &observation.fleet.name);
+    let fleet = report::fleet(seen, observation, plan, &shared, problem, &mut memory.told);
+    let old = seen.fleet.status.clone().unwrap_or_default();
+    if old != fleet {
+        write(context, &*seen.fleet, &fleet).await?;
+        let loud = |conditions: &[_]| {
+            let loud = conditions.iter().filter(|c: &&Condition| c.type_ != SILENT);
+            loud.cloned().collect::<Vec<_>>()
+        };
+        let edges = report::edges(&loud(&old.conditions), &loud(&fleet.conditions), &BAD);
+        tell(context, &seen.fleet.object_ref(&()), edges).await;
+    }
+    report::forget(&mut memory.told, &plan.rooms);
+    let by_name: std::collections::HashMap<String, &DanmuRoom> =
+        seen.rooms.iter().map(|room| (room.name_any(), &**room)).collect();
+    let mut writes = Vec::new();
+    for room_plan in &plan.rooms {
+        let Some(&room) = by_name.get(&room_plan.name) else { continue };
+        let status = report::room(seen, observation, room, room_plan, &shared, &mut memory.told);
+        if room.status.as_ref() != Some(&status) {
+            writes.push(tell_room(context, room, status));
+        }
+    }
+    all(writes).await
+}
+
+/// One that is refused stops no other; the first refusal is returned.
+async fn all(writes: Vec<impl Future<Output = Result<(), kube::Error>>>) -> Result<(), kube::Error> {
+    let refused = stream::iter(writes).buffer_unordered(AT_ONCE);
+    let refused = refused.filter_map(|done| std::future::ready(done.err()));
+    let refused: Vec<kube::Error> = refused.collect().await;
+    refused.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Says to rooms that the fleet they name is not there; they would wait in silence.
+pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, name: &str) {
+    let rooms = context.stores.rooms_of(namespace, name);
+    let mut writes = Vec::new();
+    for room in &rooms {
+        let status = report::without_fleet(room, jiff::Timestamp::now());
+        if room.status.as_ref() != Some(&status) {
+            writes.push(tell_room(context, room, status));
+        }
+    }
+    if let Err(error) = all(writes).await {
+        debug!(%error, fleet = name, "a room was not told that it has no fleet");
+    }
+}
+
+async fn tell_room<L>(context: &Context<L>, room: &DanmuRoom, status: RoomStatus) -> Result<(), kube::Error> {
+    match write(context, room, &status).await {
+        // Deleted meanwhile, or made anew.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
+        done => done?,
+    }
+    let old = room.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
+    tell(context, &room.object_ref(&()), report::edges(old, &status.conditions, &[])).await;
+    Ok(())
+}
+
+async fn write<K, S, L>(context: &Context<L>, object: &K, status: &S) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    S: Serialize,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
+    let body = json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        // With the uid, an object made anew meanwhile is not told what its namesake was.
+        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(names::OPERATOR).force();
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(&body)).await.map(drop)
+}
+
+async fn tell<L>(context: &Context<L>, about: &ObjectReference, edges: Vec<Edge>) {
+    for edge in edges {
+        event(context, about, edge.warning, &edge.reason, &edge.note).await;
+    }
+}
+
+/// An Event; it is news and no more, so that it fails is only logged.
+pub(crate) async fn event<L>(
+    context: &Context<L>,
+    about: &ObjectReference,
+    warning: bool,
+    reason: &str,
+    note: &str,
+) {
+    let event = Event {
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.to_owned(),
+        note: Some(note.chars().take(1000).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, about).await {
+        debug!(%error, reason, "an Event was not taken");
+    }
+}
