@@ -10,8 +10,6 @@ use crate::{kind::Kind, names, seen::Keys};
 const GRACE_SECONDS: u32 = 20;
 /// Where the fleet's Secret is mounted.
 const KEYS: &str = "/etc/danmu/keys";
-/// Where manifests would be read from. The folder stays empty until servers watch the cluster's rooms themselves.
-const ROOMS: &str = "/etc/danmu/rooms";
 /// An unprivileged user; the image needs no other.
 const USER: u32 = 65_532;
 
@@ -66,7 +64,6 @@ fn template(input: &Input<'_>) -> Result<Value, BuildError> {
     let metadata = json!({"labels": names::labels(&input.owner.name), "annotations": annotations});
     let volumes = json!([
         {"name": "keys", "secret": {"secretName": input.seen.keys.secret}},
-        {"name": "rooms", "emptyDir": {}},
     ]);
     let mut spec = json!({
         "serviceAccountName": input.name,
@@ -129,7 +126,6 @@ fn container(input: &Input<'_>) -> Result<Value, BuildError> {
         },
         "volumeMounts": [
             {"name": "keys", "mountPath": KEYS, "readOnly": true},
-            {"name": "rooms", "mountPath": ROOMS, "readOnly": true},
         ],
     });
     if let Some(resources) = &fleet.resources {
@@ -141,24 +137,14 @@ fn container(input: &Input<'_>) -> Result<Value, BuildError> {
 /// Flags rather than variables, so that `kubectl describe` shows them; secrets are variables.
 fn args(input: &Input<'_>) -> Vec<String> {
     let fleet = &input.seen.fleet;
-    let spec = &fleet.spec;
-    let server = &spec.server;
+    // What the fleet says of its servers they read themselves and take up live: as flags it would be a
+    // rollout at each edit.
     let mut args = vec![
-        format!("--rooms={ROOMS}"),
+        "--kubernetes".to_owned(),
         format!("--public=[::]:{PUBLIC_PORT}"),
         format!("--admin=[::]:{ADMIN_PORT}"),
         format!("--fleet={}/{}", input.owner.namespace, fleet.name_any()),
-        format!("--drain-seconds={}", spec.drain_seconds),
-        format!("--upgrades-per-second={}", server.upgrades_per_second),
     ];
-    args.extend(server.per_address_cap.map(|cap| format!("--per-address-cap={cap}")));
-    for (flag, list) in
-        [("--trusted-proxies", &server.trusted_proxies), ("--allowed-origins", &server.allowed_origins)]
-    {
-        if !list.is_empty() {
-            args.push(format!("{flag}={}", list.join(",")));
-        }
-    }
     let Keys { eddsa, rs256, .. } = input.seen.keys;
     for (flag, file, there) in [("--token-eddsa", "eddsa.pem", eddsa), ("--token-rs256", "rs256.pem", rs256)]
     {
@@ -166,7 +152,7 @@ fn args(input: &Input<'_>) -> Vec<String> {
             args.push(format!("{flag}={KEYS}/{file}"));
         }
     }
-    if spec.redis.as_ref().is_some_and(|redis| redis.cluster) {
+    if fleet.spec.redis.as_ref().is_some_and(|redis| redis.cluster) {
         args.push("--redis-cluster".to_owned());
     }
     args

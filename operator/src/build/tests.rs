@@ -108,14 +108,9 @@ fn pods_have_longer_than_their_drain_and_no_rights() {
     assert_eq!(server["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
     let args: Vec<&str> =
         server["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
-    for wanted in [
-        "--fleet=live/default",
-        "--drain-seconds=90",
-        "--trusted-proxies=10.0.0.0/8,fd00::/8",
-        "--per-address-cap=7",
-    ] {
-        assert!(args.contains(&wanted), "{wanted} in {args:?}");
-    }
+    assert!(args.contains(&"--kubernetes") && args.contains(&"--fleet=live/default"), "{args:?}");
+    let live = ["--drain-seconds", "--trusted-proxies", "--per-address-cap"];
+    assert!(!args.iter().any(|arg| live.iter().any(|flag| arg.starts_with(flag))), "would roll: {args:?}");
     let selector = set["selector"]["matchLabels"].as_object().unwrap();
     let labels = set["template"]["metadata"]["labels"].as_object().unwrap();
     assert!(selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
