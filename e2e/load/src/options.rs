@@ -70,9 +70,6 @@ pub(crate) struct RunOptions {
     /// A file of lines; each message says one of them after its stamp, instead of --text-bytes of words.
     #[arg(long, conflicts_with = "text_bytes", value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
-    /// The lines are said as they are, without a stamp: for their size on the wire. Nothing is checked or timed.
-    #[arg(long, requires = "texts")]
-    pub(crate) verbatim: bool,
     /// Viewers obey `move` (join there, then leave here) and come back after a cut with their position,
     /// with full jitter.
     #[arg(long)]
@@ -249,7 +246,6 @@ impl RunOptions {
             token: self.token.clone(),
             text_bytes: self.text_bytes,
             texts: self.texts()?,
-            verbatim: self.verbatim,
             follow: self.follow,
             talk: if self.once_within.is_some() { Talk::Once } else { Talk::Paced { rate: self.rate } },
             talk_ns: nanoseconds(self.once_within.unwrap_or(self.duration)),

@@ -125,7 +125,6 @@ impl<'a> Report<'a> {
             },
             "messages": {
                 "offered": tally.sent,
-                "verbatim": tally.verbatim,
                 "unsent": tally.unsent,
                 "shown": tally.shown,
                 "sampled": tally.sampled,

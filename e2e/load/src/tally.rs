@@ -71,8 +71,6 @@ pub(crate) struct Tally {
     pub(crate) unjudged: u64,
     /// Deliveries of messages of somebody else.
     pub(crate) foreign: u64,
-    /// Messages said without a stamp.
-    pub(crate) verbatim: u64,
     /// From sending to delivery.
     pub(crate) delivery: Latencies,
     /// Viewers by messages accounted for (received and told as lost).
@@ -250,7 +248,6 @@ impl Tally {
         self.duplicates += other.duplicates;
         self.unjudged += other.unjudged;
         self.foreign += other.foreign;
-        self.verbatim += other.verbatim;
         self.delivery.merge(&other.delivery);
         merge(&mut self.accounted, &other.accounted);
         merge(&mut self.accounted_open, &other.accounted_open);

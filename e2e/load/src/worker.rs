@@ -84,8 +84,6 @@ pub(crate) struct Plan {
     pub(crate) text_bytes: usize,
     /// What messages say after their stamp; empty is made-up words.
     pub(crate) texts: Arc<[String]>,
-    /// Messages have no stamp.
-    pub(crate) verbatim: bool,
     /// Viewers obey `move` and come back after a cut.
     pub(crate) follow: bool,
     pub(crate) talk: Talk,
@@ -288,7 +286,6 @@ impl<'a> Worker<'a> {
         // Neighbours in the file are alike, and so would be what is said at one time: stride over it.
         let line = (viewer.id as usize * 37 + due.sequence as usize * 101) % self.plan.texts.len().max(1);
         let text = match self.plan.texts.get(line) {
-            Some(line) if self.plan.verbatim => line.clone(),
             Some(line) => stamp.line(&self.plan.run, line),
             None => stamp.text(&self.plan.run, self.plan.text_bytes),
         };
@@ -296,7 +293,6 @@ impl<'a> Worker<'a> {
         let result = viewer.send(OpCode::Data(Data::Text), say.as_bytes(), &mut self.scratch);
         self.desk.tally.lateness.record_ns(sent_ns.saturating_sub(go_ns + due.at_ns));
         match result {
-            Ok(true) if self.plan.verbatim => self.desk.tally.verbatim += 1,
             Ok(true) => self.desk.tally.sent += 1,
             Ok(false) => self.desk.tally.unsent += 1,
             Err(ended) => {
