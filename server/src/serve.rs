@@ -28,7 +28,7 @@ use crate::{
         session::{Order, Sessions},
     },
     gate,
-    relay::{self, Memory, Relay, Target, redis::Redis},
+    relay::{self, Memory, Relay, redis::Redis},
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
 };
@@ -165,12 +165,10 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
 /// Closes the connections of whoever is banned or disconnected.
 fn expel(inboxes: &Arc<Inboxes<edge::session::Viewer, Order>>) -> room::Expel {
     let inboxes = Arc::clone(inboxes);
-    Box::new(move |room, target| {
-        let order = match target {
-            Target::Ban(user) => Order::CloseUser(user.clone(), CloseCode::Banned),
-            Target::BanNetwork(network) => Order::CloseNetwork(*network, CloseCode::Banned),
-            Target::Disconnect(user) => Order::CloseUser(user.clone(), CloseCode::Disconnected),
-            Target::Mute(_) => return,
+    Box::new(move |room, who| {
+        let order = match who {
+            room::Expelled::User(user) => Order::Disconnect(user.to_owned()),
+            room::Expelled::Banned => Order::CloseBanned,
         };
         inboxes.visit(Some(room), order);
     })

@@ -314,6 +314,19 @@ impl Gate {
         self.lock(None).banned_networks.lift(&canonical(network))
     }
 
+    /// Lifts what is not to be kept, of mutes, of banned users and of banned networks.
+    pub fn retain(
+        &self,
+        muted: impl Fn(&str) -> bool,
+        banned: impl Fn(&str) -> bool,
+        networks: impl Fn(&IpNet) -> bool,
+    ) {
+        let mut state = self.lock(None);
+        state.muted_users.retain(|user| muted(user));
+        state.banned_users.retain(|user| banned(user));
+        state.banned_networks.retain(networks);
+    }
+
     /// What moderators have set and is still in force; not what the manifest says.
     pub fn list(&self, now: Instant) -> Moderation {
         let mut state = self.lock(Some(now));

@@ -90,6 +90,10 @@ impl<K: Eq + Hash + Ord + Clone> Entries<K> {
         self.0.remove(key).is_some()
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| keep(key));
+    }
+
     pub(super) fn holds<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: Instant) -> bool
     where
         K: std::borrow::Borrow<Q>,

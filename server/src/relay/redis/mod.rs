@@ -45,7 +45,7 @@ const COMMANDS: usize = 8192;
 #[derive(Debug)]
 pub struct Redis {
     shared: Arc<Shared>,
-    start: OnceLock<()>,
+    /// Until the relay is attached.
     parts: std::sync::Mutex<Option<Parts>>,
 }
 
@@ -159,18 +159,16 @@ impl Redis {
             recovers,
         });
         let parts = Parts { address, runtime, commands: told, outgoing: sent };
-        Redis { shared, start: OnceLock::new(), parts: std::sync::Mutex::new(Some(parts)) }
+        Redis { shared, parts: std::sync::Mutex::new(Some(parts)) }
     }
 
     pub(super) fn attach(&self, deliver: Weak<dyn Deliver>) {
         let _ = self.shared.deliver.set(deliver);
-        self.start.get_or_init(|| {
-            let parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-            if let Some(Parts { address, runtime, commands, outgoing }) = parts {
-                runtime.spawn(sender::run(Arc::clone(&self.shared), outgoing));
-                runtime.spawn(link::run(Arc::clone(&self.shared), address, commands));
-            }
-        });
+        let parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(Parts { address, runtime, commands, outgoing }) = parts {
+            runtime.spawn(sender::run(Arc::clone(&self.shared), outgoing));
+            runtime.spawn(link::run(Arc::clone(&self.shared), address, commands));
+        }
     }
 
     pub(super) fn open(&self, room: &Arc<str>) {
