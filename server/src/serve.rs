@@ -1,4 +1,4 @@
-//! Puts the floors together and runs them until a signal.
+//! Puts the floors together and runs them until it is told to finish.
 
 mod settings;
 
@@ -35,7 +35,7 @@ use crate::{
 use settings::Given;
 
 /// How often rooms are tended: stats told, empty ones forgotten.
-const TEND: Duration = Duration::from_secs(2);
+const TEND: Duration = Duration::from_secs(1);
 /// Descriptors kept for everything that is not a viewer.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -205,7 +205,9 @@ async fn tend(rooms: Arc<Rooms>) {
 impl Server {
     /// Waits until the drain is over or nobody is left, then ends the workers.
     pub async fn finish(self, drained: impl Future<Output = ()>) {
-        let deadline = self.drain.deadline();
+        // A drain of the admin API that is on may be longer than whoever sent the signal waits.
+        let most = Instant::now() + Duration::from_secs(self.drain.seconds());
+        let deadline = self.drain.deadline().map(|deadline| deadline.min(most));
         tokio::pin!(drained);
         while self.metrics.viewers.get() > 0 && deadline.is_some_and(|deadline| Instant::now() < deadline) {
             tokio::select! {

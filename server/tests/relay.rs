@@ -236,8 +236,10 @@ async fn a_lift_that_a_pod_missed_is_made_up_for() {
     redis.command(&["HINCRBY", key, "version", "1"]).unwrap();
     assert!(a.admin("GET", "/rooms/talk", "").await.1.contains(r#""entry":"ann""#), "nobody told it");
     redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
-    eventually("it is made up for", async || !a.admin("GET", "/rooms/talk", "").await.1.contains(r#""entry":"ann""#))
-        .await;
+    eventually("it is made up for", async || {
+        !a.admin("GET", "/rooms/talk", "").await.1.contains(r#""entry":"ann""#)
+    })
+    .await;
 }
 
 #[tokio::test]

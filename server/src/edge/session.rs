@@ -231,6 +231,8 @@ impl Sessions {
             Ok(Entrance::Wait(room)) => return self.wait(viewer, room, since, io),
             Err(code) => return io.close(code),
         };
+        // What it waited for before is not its wish any more.
+        viewer.arriving = None;
         io.sit(Seat { room: room.key, format: viewer.format, from: entry.from });
         let joined = Joined {
             room: Some(id.to_owned()),

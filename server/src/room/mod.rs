@@ -196,7 +196,7 @@ impl Room {
 
     /// Viewers on all pods.
     pub fn audience(&self) -> u64 {
-        self.viewers() + self.peers().viewers
+        self.viewers().saturating_add(self.peers().viewers)
     }
 
     /// The same for somebody who joins. Should it be a passing number, `stats` correct it, also when the
@@ -236,7 +236,9 @@ impl Room {
                 Next::Flush => {
                     let batch = self.state().take(Instant::now());
                     // Not when an event arrives: a viewer who is ahead waits for what is flushed.
-                    self.settled.notify_waiters();
+                    if !batch.priority.is_empty() {
+                        self.settled.notify_waiters();
+                    }
                     if !batch.ours.is_empty() {
                         self.relay.chat(&self.id, batch.published, &batch.ours);
                     }
@@ -305,8 +307,8 @@ impl Room {
         let empty_since = *tended.empty_since.get_or_insert(now);
         let grace = if self.state().has_log() { LOG_GRACE } else { GRACE };
         // Runtime bans and mutes live in the room when there is no Redis: they outlast an empty room.
-        let keeps = !self.relay.has_peers() && !self.gate.list(now).is_empty();
-        now.saturating_duration_since(empty_since) > grace && !keeps
+        let keeps = || !self.relay.has_peers() && !self.gate.list(now).is_empty();
+        now.saturating_duration_since(empty_since) > grace && !keeps()
     }
 }
 

@@ -142,7 +142,7 @@ impl Rooms {
             }
         }
         for room in &refused {
-            self.relay.close(&room.id);
+            self.close(&room.id);
         }
         refused
     }
@@ -243,7 +243,15 @@ impl Rooms {
         gone.retain(|id| !open.contains_key(id));
         drop(open);
         for id in gone {
-            self.relay.close(&id);
+            self.close(&id);
+        }
+    }
+
+    /// The relay forgets a room. Should it have been opened again meanwhile, its open was overtaken.
+    fn close(&self, id: &Arc<str>) {
+        self.relay.close(id);
+        if let Some(room) = self.get(id) {
+            self.relay.open(&room.id);
         }
     }
 

@@ -138,7 +138,9 @@ fn the_priority_lane_refuses_instead_of_growing_and_chat_drops_its_oldest() {
     for text in ["a", "b", "c"] {
         room.chat(chat(text), true, now);
     }
-    assert_eq!((room.take(now).chats, room.overflowed), (2, 1));
+    let batch = room.take(now);
+    let gap = Event::Gap(Gap { lane: Lane::Chat, dropped: Some(1), epoch: None });
+    assert_eq!((batch.chats, batch.priority.last()), (2, Some(&gap)), "and it is told");
 }
 
 #[test]
