@@ -276,7 +276,7 @@ impl OtherPod {
         use std::io::BufRead;
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_danmu-server"))
             .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--redis", &redis.url(), "--rooms"])
-            .arg(&like.folder)
+            .arg(like.folder.path())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -327,7 +327,7 @@ async fn a_rooms_cap_and_its_fairness_hold_over_all_pods() {
     let redis = RedisServer::start();
     let pods = [pod(&redis).await, pod(&redis).await, pod(&redis).await];
     for pod in &pods {
-        std::fs::write(pod.folder.join("capped.yaml"), CAPPED).unwrap();
+        std::fs::write(pod.folder.path().join("capped.yaml"), CAPPED).unwrap();
     }
     for pod in &pods {
         eventually("the room is there", async || pod.admin("GET", "/rooms/capped", "").await.0 == 200).await;
