@@ -30,6 +30,8 @@ const SETTLES: Ms = 13_000;
 const SETTLES_BADLY: Ms = 1_000;
 /// From the last messages to the end: they have 3 s, and the pods are asked for their numbers.
 const LASTS: Ms = 3_500;
+/// How long the last gift is tried for.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -87,7 +89,9 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<History, WorldError> {
     let ending = end(&stage, settles, &phase, &words).await;
     pods.are_alive().await?;
     phase.send_replace(Phase::Over);
-    while actors.join_next().await.is_some() {}
+    while let Some(actor) = actors.join_next().await {
+        actor.map_err(std::io::Error::other).map_err(WorldError::Process)?;
+    }
     let mut history = stage.history().clone();
     history.ending = Some(ending);
     Ok(history)
@@ -128,7 +132,9 @@ async fn end(
     tokio::time::sleep(Duration::from_millis(500)).await;
     let gift = "last".to_owned();
     let mut random = StdRng::seed_from_u64(stage.seed);
-    publish_until_taken(stage, PUBLISHERS, &gift, &mut random).await;
+    // A gift that is never taken breaks `Converges`; it must not keep the run from its end.
+    let taken = publish_until_taken(stage, PUBLISHERS, &gift, &mut random);
+    let _ = tokio::time::timeout(GIVE_UP, taken).await;
     // The first viewers sit on one pod each.
     let chats: Vec<String> = (0..PODS).map(|pod| format!("last-{pod}")).collect();
     let mut all: Vec<Option<String>> = chats.iter().cloned().map(Some).collect();

@@ -64,7 +64,9 @@ impl Drain {
         let drain = Arc::clone(self);
         self.runtime.spawn(async move {
             tokio::time::sleep(wait).await;
-            if drain.deadline() != Some(deadline) {
+            // Held to the end, or the drain could be taken back in between and would close all the same.
+            let until = drain.until();
+            if *until != Some(deadline) {
                 return;
             }
             drain.edge.closed.store(true, Ordering::Release);
@@ -75,7 +77,8 @@ impl Drain {
 
     /// Takes the drain back; whether there was one. Viewers who have moved stay away.
     pub fn stop(&self) -> bool {
-        if self.until().take().is_none() {
+        let mut until = self.until();
+        if until.take().is_none() {
             return false;
         }
         self.edge.closed.store(false, Ordering::Release);

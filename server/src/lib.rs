@@ -1,8 +1,9 @@
-//! Danmu's room server. The modules stand on five floors, and a module uses only floors below it:
+//! Danmu's room server. The modules stand on floors, and a module uses only floors below it:
 //!
 //! ```text
-//! edge   admin              what comes in
-//! room   drain              what a room is and does
+//! admin  drain              what the operator of this process asks of it
+//! edge                      what comes in
+//! room                      what a room is and does
 //! relay  gate  rows  catalog    what it needs, each ignorant of the others
 //! wire   crds               words and types, no I/O (crates of their own)
 //! ```

@@ -1,4 +1,4 @@
-//! Puts the floors together and runs them until a signal.
+//! Puts the floors together and runs them until it is told to finish.
 
 mod settings;
 
@@ -31,14 +31,14 @@ use crate::{
         session::{Order, Sessions},
     },
     gate,
-    relay::{self, Memory, Relay, Target, redis::Redis},
+    relay::{self, Memory, Relay, redis::Redis},
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
 };
 use settings::Given;
 
 /// How often rooms are tended: stats told, empty ones forgotten.
-const TEND: Duration = Duration::from_secs(2);
+const TEND: Duration = Duration::from_secs(1);
 /// Descriptors kept for everything that is not a viewer.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -176,12 +176,10 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
 /// Closes the connections of whoever is banned or disconnected.
 fn expel(inboxes: &Arc<Inboxes<edge::session::Viewer, Order>>) -> room::Expel {
     let inboxes = Arc::clone(inboxes);
-    Box::new(move |room, target| {
-        let order = match target {
-            Target::Ban(user) => Order::CloseUser(user.clone(), CloseCode::Banned),
-            Target::BanNetwork(network) => Order::CloseNetwork(*network, CloseCode::Banned),
-            Target::Disconnect(user) => Order::CloseUser(user.clone(), CloseCode::Disconnected),
-            Target::Mute(_) => return,
+    Box::new(move |room, who| {
+        let order = match who {
+            room::Expelled::User(user) => Order::Disconnect(user.to_owned()),
+            room::Expelled::Banned => Order::CloseBanned,
         };
         inboxes.visit(Some(room), order);
     })
@@ -219,7 +217,9 @@ async fn tend(rooms: Arc<Rooms>) {
 impl Server {
     /// Waits until the drain is over or nobody is left, then ends the workers.
     pub async fn finish(self, drained: impl Future<Output = ()>) {
-        let deadline = self.drain.deadline();
+        // A drain of the admin API that is on may be longer than whoever sent the signal waits.
+        let most = Instant::now() + Duration::from_secs(self.drain.seconds());
+        let deadline = self.drain.deadline().map(|deadline| deadline.min(most));
         tokio::pin!(drained);
         while self.metrics.viewers.get() > 0 && deadline.is_some_and(|deadline| Instant::now() < deadline) {
             tokio::select! {

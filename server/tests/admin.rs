@@ -291,7 +291,7 @@ spec:
 #[tokio::test]
 async fn the_metrics_tell_what_happened() {
     let danmu = Danmu::start(&[]).await;
-    std::fs::write(danmu.folder.join("tight.yaml"), TIGHT).unwrap();
+    std::fs::write(danmu.folder.path().join("tight.yaml"), TIGHT).unwrap();
     let (mut ann, mut bob) = (danmu.join_as("talk", "ann", "speaker").await, danmu.join("talk").await);
     ann.say("hello").await;
     bob.hears("hello").await;

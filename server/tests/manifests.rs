@@ -87,7 +87,7 @@ async fn an_edit_reaches_those_who_are_in() {
     ann.say("novel").await;
     ann.hears("novel").await;
     put(
-        &danmu.folder,
+        danmu.folder.path(),
         "rooms.yaml",
         &room("talk", "{moderation: {anonymous: Speak, slowModeSeconds: 1, words: {block: [novel]}}}"),
     );
@@ -100,16 +100,16 @@ async fn an_edit_reaches_those_who_are_in() {
 #[tokio::test]
 async fn viewers_of_a_room_whose_manifest_goes_are_closed_and_none_comes_in() {
     let danmu = Danmu::start(&[]).await;
-    put(&danmu.folder, "more.yaml", &room("more", "{moderation: {anonymous: Speak}}"));
+    put(danmu.folder.path(), "more.yaml", &room("more", "{moderation: {anonymous: Speak}}"));
     becomes(&danmu, "/rooms/more/ws", None, Outcome::In).await;
     let (mut ann, mut bob) = (danmu.join("more").await, danmu.join("talk").await);
-    fs::remove_file(danmu.folder.join("more.yaml")).unwrap();
+    fs::remove_file(danmu.folder.path().join("more.yaml")).unwrap();
     let gone = CloseCode::NoSuchRoom.code();
     assert_eq!(ann.close_code().await, gone);
     assert_eq!(outcome(&danmu, "/rooms/more/ws", None).await, Outcome::Closed(gone));
     bob.say("still here").await;
     bob.hears("still here").await;
-    put(&danmu.folder, "more.yaml", &room("more", "{}"));
+    put(danmu.folder.path(), "more.yaml", &room("more", "{}"));
     becomes(&danmu, "/rooms/more/ws", None, Outcome::In).await;
 }
 
@@ -117,7 +117,7 @@ async fn viewers_of_a_room_whose_manifest_goes_are_closed_and_none_comes_in() {
 #[tokio::test]
 async fn the_swap_of_a_config_map_is_an_edit() {
     let danmu = Danmu::start(&[]).await;
-    let folder = &danmu.folder;
+    let folder = danmu.folder.path();
     for (version, seconds) in [("..1", 10), ("..2", 20)] {
         fs::create_dir(folder.join(version)).unwrap();
         let text = room("mapped", &format!("{{moderation: {{slowModeSeconds: {seconds}}}}}"));
@@ -139,12 +139,12 @@ async fn the_fleets_origins_say_which_pages_connect() {
     let page = Some(("Origin", "https://tv.example"));
     assert_eq!(outcome(&danmu, "/rooms/talk/ws", page).await, Outcome::Status(403));
     put(
-        &danmu.folder,
+        danmu.folder.path(),
         "fleet.yaml",
         &fleet("{server: {allowedOrigins: ['https://*.example', 'https://tv.example']}}"),
     );
     becomes(&danmu, "/rooms/talk/ws", page, Outcome::In).await;
-    fs::remove_file(danmu.folder.join("fleet.yaml")).unwrap();
+    fs::remove_file(danmu.folder.path().join("fleet.yaml")).unwrap();
     becomes(&danmu, "/rooms/talk/ws", page, Outcome::Status(403)).await;
 }
 
@@ -152,10 +152,10 @@ async fn the_fleets_origins_say_which_pages_connect() {
 async fn the_fleets_proxies_are_believed_about_their_clients() {
     let danmu = Danmu::start(&[]).await;
     let banning = format!("{ROOMS}{}", room("guarded", "{moderation: {bannedNetworks: [203.0.113.0/24]}}"));
-    put(&danmu.folder, "rooms.yaml", &banning);
+    put(danmu.folder.path(), "rooms.yaml", &banning);
     let banned = Some(("X-Forwarded-For", "203.0.113.9"));
     becomes(&danmu, "/rooms/guarded/ws", banned, Outcome::In).await;
-    put(&danmu.folder, "fleet.yaml", &fleet("{server: {trustedProxies: [127.0.0.0/8]}}"));
+    put(danmu.folder.path(), "fleet.yaml", &fleet("{server: {trustedProxies: [127.0.0.0/8]}}"));
     becomes(&danmu, "/rooms/guarded/ws", banned, Outcome::Closed(CloseCode::Banned.code())).await;
 }
 
@@ -163,7 +163,7 @@ async fn the_fleets_proxies_are_believed_about_their_clients() {
 async fn the_fleets_cap_counts_those_who_are_in_already() {
     let danmu = Danmu::start(&[]).await;
     let mut ann = danmu.join("talk").await;
-    put(&danmu.folder, "fleet.yaml", &fleet("{server: {perAddressCap: 1}}"));
+    put(danmu.folder.path(), "fleet.yaml", &fleet("{server: {perAddressCap: 1}}"));
     becomes(&danmu, "/rooms/talk/ws", None, Outcome::Status(503)).await;
     ann.say("not thrown out").await;
     ann.hears("not thrown out").await;
@@ -174,7 +174,7 @@ async fn the_fleets_cap_counts_those_who_are_in_already() {
 #[tokio::test]
 async fn the_fleets_rate_of_upgrades_holds() {
     let danmu = Danmu::start(&[]).await;
-    put(&danmu.folder, "fleet.yaml", &fleet("{server: {upgradesPerSecond: 1}}"));
+    put(danmu.folder.path(), "fleet.yaml", &fleet("{server: {upgradesPerSecond: 1}}"));
     becomes(&danmu, "/rooms/talk/ws", None, Outcome::Status(503)).await;
 }
 
@@ -184,19 +184,19 @@ async fn the_fleet_says_whether_unlisted_rooms_open_and_how() {
     let gone = CloseCode::NoSuchRoom.code();
     assert_eq!(outcome(&danmu, "/rooms/any/ws", None).await, Outcome::Closed(gone));
     let allowing = "{server: {unlistedRooms: Allow}, defaults: {moderation: {slowModeSeconds: 7}}}";
-    put(&danmu.folder, "fleet.yaml", &fleet(allowing));
+    put(danmu.folder.path(), "fleet.yaml", &fleet(allowing));
     becomes(&danmu, "/rooms/any/ws", None, Outcome::In).await;
     let mut viewer = danmu.connect("/rooms/any/ws", &[]).await.unwrap();
     let Event::Joined(joined) = viewer.event().await else { panic!() };
     assert_eq!(joined.mode.slow_mode_seconds, 7);
-    put(&danmu.folder, "fleet.yaml", &fleet("{server: {unlistedRooms: Refuse}}"));
+    put(danmu.folder.path(), "fleet.yaml", &fleet("{server: {unlistedRooms: Refuse}}"));
     assert_eq!(viewer.close_code().await, gone);
 }
 
 #[tokio::test]
 async fn the_fleets_drain_time_is_that_of_a_drain_that_is_given_none() {
     let danmu = Danmu::start(&[]).await;
-    put(&danmu.folder, "fleet.yaml", &fleet("{drainSeconds: 7, server: {unlistedRooms: Allow}}"));
+    put(danmu.folder.path(), "fleet.yaml", &fleet("{drainSeconds: 7, server: {unlistedRooms: Allow}}"));
     becomes(&danmu, "/rooms/any/ws", None, Outcome::In).await;
     let (status, answer) = danmu.admin("POST", "/drain", "{}").await;
     assert_eq!((status, answer.as_str()), (202, r#"{"secondsLeft":7}"#));
@@ -208,7 +208,7 @@ async fn a_flag_wins_over_the_fleet_now_and_after_an_edit() {
     let (flag, manifest) =
         (Some(("Origin", "https://flag.example")), Some(("Origin", "https://manifest.example")));
     put(
-        &danmu.folder,
+        danmu.folder.path(),
         "fleet.yaml",
         &fleet(
             "{drainSeconds: 7, server: {unlistedRooms: Allow, allowedOrigins: ['https://manifest.example']}}",
@@ -294,9 +294,9 @@ fn sigterm_drains_for_as_long_as_the_fleet_says() {
 async fn an_edit_with_faults_leaves_the_room_as_it_was() {
     let danmu = Danmu::start(&[]).await;
     let mut ann = danmu.join("talk").await;
-    put(&danmu.folder, "rooms.yaml", "spec: [");
+    put(danmu.folder.path(), "rooms.yaml", "spec: [");
     // A second file shows that the folder has been read meanwhile.
-    put(&danmu.folder, "more.yaml", &room("more", "{}"));
+    put(danmu.folder.path(), "more.yaml", &room("more", "{}"));
     becomes(&danmu, "/rooms/more/ws", None, Outcome::In).await;
     ann.say("darn, forbidden no more?").await;
     assert_eq!(ann.refusal().await.code, RefusalCode::BlockedWord);

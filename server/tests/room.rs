@@ -185,7 +185,7 @@ async fn a_room_out_of_grammar_or_unknown_gets_its_code() {
 async fn an_edited_manifest_takes_effect_live_and_a_bad_edit_keeps_the_last_good_one() {
     let danmu = Danmu::start(&[]).await;
     let mut ann = danmu.join("quiet").await;
-    let path = danmu.folder.join("rooms.yaml");
+    let path = danmu.folder.path().join("rooms.yaml");
     std::fs::write(
         &path,
         support::ROOMS.replace("anonymous: Watch, slowModeSeconds: 30", "anonymous: Speak"),

@@ -120,7 +120,7 @@ fn runner() -> Result<PathBuf, String> {
     let folder = target().join("tools/kosoku-0.1.0");
     let runner = folder.join("bin/kosoku");
     // A moved repository has the file, but its first line leads to where the interpreter was.
-    if Command::new(&runner).arg("--help").output().is_ok() {
+    if Command::new(&runner).arg("--help").output().is_ok_and(|output| output.status.success()) {
         return Ok(runner);
     }
     if !exists("python3") {

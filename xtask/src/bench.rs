@@ -25,7 +25,10 @@ use std::{
 
 use clap::Args;
 
-use crate::commands::{apt_get_install, cargo, exists, step};
+use crate::{
+    commands::{cargo, step},
+    soak,
+};
 use scenarios::{Scenario, Suite};
 
 /// What `cargo xtask bench` is told.
@@ -68,8 +71,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     }
     step("build", cargo(&["build", "--release", "--package", "danmu-server", "--package", "danmu-load"]))?;
     let needs_redis = arguments.scenarios().iter().any(|one| Suite::Relay.scenarios().contains(one));
-    if needs_redis && !exists("redis-server") {
-        apt_get_install(&["redis-server"])?;
+    if needs_redis {
+        soak::redis()?;
     }
     let unshare = unshare()?;
     let myself = std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;

@@ -60,8 +60,9 @@ pub(crate) fn apt_get_install(packages: &[&str]) -> Result<(), String> {
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    step("apt-get update", apt(&["update", "-qq"]))?;
+    let missing = |fault: String| format!("{fault}; missing here: {names}: install it, or run this as root");
+    step("apt-get update", apt(&["update", "-qq"])).map_err(missing)?;
     let mut install = apt(&["install", "-y", "-qq"]);
     install.args(packages);
-    step(&format!("apt-get install {names}"), install)
+    step(&format!("apt-get install {names}"), install).map_err(missing)
 }

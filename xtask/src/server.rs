@@ -4,9 +4,16 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::commands::root;
+
+/// From SIGTERM to the end, with the drain of 1 s that we ask for; more is a fault.
+const CLEAN_END: Duration = Duration::from_secs(20);
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {
@@ -69,9 +76,18 @@ impl Server {
 
     /// Sends SIGTERM and waits for the clean end.
     pub(crate) fn stop(mut self) -> Result<(), String> {
-        let id = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
-        self.wait()
+        let id = Pid::from_child(&self.child);
+        kill_process(id, Signal::TERM).map_err(|error| format!("danmu-server: SIGTERM: {error}"))?;
+        let end = Instant::now() + CLEAN_END;
+        loop {
+            match self.child.try_wait().map_err(|error| format!("danmu-server: {error}"))? {
+                Some(_) => return self.wait(),
+                None if Instant::now() > end => {
+                    return Err(format!("danmu-server did not end within {CLEAN_END:?} of SIGTERM"));
+                }
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     /// Waits for the end.

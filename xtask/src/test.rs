@@ -5,7 +5,9 @@ use std::time::Instant;
 use crate::{
     autobahn, charts,
     commands::{cargo, exists, program, root, step},
-    crds, fuzz, openapi, page, soak,
+    crds, fuzz, openapi, page,
+    server::target,
+    soak,
 };
 
 /// Pinned, so that a new release cannot turn CI red by itself.
@@ -46,7 +48,8 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// Licences, bans and sources; advisories where their database can be reached.
 fn deny() -> Result<(), String> {
-    let tools = root().join("target/tools");
+    // The name has the version: a new one is installed beside it.
+    let tools = target().join(format!("tools/cargo-deny-{DENY_VERSION}"));
     let binary = tools.join("bin/cargo-deny");
     if !exists(&binary) {
         let mut install = cargo(&["install", "cargo-deny", "--locked", "--version", DENY_VERSION, "--root"]);

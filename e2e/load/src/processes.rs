@@ -88,6 +88,9 @@ fn forward(index: u64, output: impl BufRead, sender: &SyncSender<(u64, Line)>) {
     }
 }
 
+/// How often the conductor is asked at least.
+const CONDUCT: Duration = Duration::from_millis(50);
+
 fn collect(
     children: &mut Children,
     lines: &Receiver<(u64, Line)>,
@@ -99,9 +102,12 @@ fn collect(
     let mut tallies: Vec<Option<Box<Tally>>> = children.0.iter().map(|_| None).collect();
     let mut started = false;
     loop {
-        match lines.recv_timeout(deadline.saturating_sub(start.elapsed())) {
+        match lines.recv_timeout(CONDUCT.min(deadline.saturating_sub(start.elapsed()))) {
             Ok((index, Line::Progress(new))) => progress[index as usize] = new,
             Ok((index, Line::Tally(tally))) => tallies[index as usize] = Some(tally),
+            // It is quiet when no line comes: the conductor has to be asked then, too. Asked only at the next
+            // line, it called it quiet when viewers had left, and the pods were charged for the goodbyes.
+            Err(RecvTimeoutError::Timeout) if start.elapsed() < deadline => {}
             Err(RecvTimeoutError::Timeout) => return Err(RunError::Endless(deadline.as_secs())),
             Err(RecvTimeoutError::Disconnected) => break,
         }

@@ -118,9 +118,9 @@ pub enum Order {
     /// Close whoever is visited.
     Close(CloseCode),
     /// Close this user's connections.
-    CloseUser(String, CloseCode),
-    /// Close connections from this network.
-    CloseNetwork(ipnet::IpNet, CloseCode),
+    Disconnect(String),
+    /// Close whoever may not be in the room any more.
+    CloseBanned,
     /// Ask to connect anew before the time.
     Move(Instant),
     /// Let the viewer of this number, who waited, into its room.
@@ -178,11 +178,20 @@ impl Handler for Sessions {
     fn visit(&self, viewer: &mut Viewer, order: &Order, io: &mut Io<'_>) {
         match order {
             Order::Close(code) => io.close(*code),
-            Order::CloseUser(user, code) if viewer.user() == Some(user) => io.close(*code),
-            Order::CloseNetwork(network, code) if network.contains(&viewer.address.to_canonical()) => {
-                io.close(*code);
+            Order::Disconnect(user) => {
+                if viewer.user() == Some(user) {
+                    io.close(CloseCode::Disconnected);
+                }
             }
-            Order::CloseUser(..) | Order::CloseNetwork(..) => {}
+            Order::CloseBanned => {
+                let banned = viewer.room.as_ref().is_some_and(|room| {
+                    room.gate.enter(&room.policy(), viewer.user(), viewer.address, io.now)
+                        == Err(CloseCode::Banned)
+                });
+                if banned {
+                    io.close(CloseCode::Banned);
+                }
+            }
             Order::Enter(number) if *number == viewer.number => {
                 if let Some(Arriving::Room { id, since }) = viewer.arriving.take().map(|arriving| *arriving) {
                     self.join(viewer, &id, since, false, io);
@@ -222,6 +231,8 @@ impl Sessions {
             Ok(Entrance::Wait(room)) => return self.wait(viewer, room, since, io),
             Err(code) => return io.close(code),
         };
+        // What it waited for before is not its wish any more.
+        viewer.arriving = None;
         io.sit(Seat { room: room.key, format: viewer.format, from: entry.from });
         let joined = Joined {
             room: Some(id.to_owned()),

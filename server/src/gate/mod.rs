@@ -23,7 +23,7 @@ pub use sample::Sampler;
 pub use text::clean;
 pub use words::{Words, prepare};
 
-use moderation::Entries;
+use moderation::{Entries, is_in_any};
 
 /// Keys of each rate limit a room remembers: some 5 MB at most with user names of 20 bytes.
 const MAX_KEYS: usize = 65_536;
@@ -95,7 +95,7 @@ pub struct Policy {
     rules: Rules,
     banned_users: HashSet<String>,
     muted_users: HashSet<String>,
-    banned_networks: Vec<IpNet>,
+    banned_networks: HashSet<IpNet>,
     block: Words,
     mask: Words,
 }
@@ -106,9 +106,7 @@ impl Policy {
         Self {
             banned_users: rules.banned_users.iter().cloned().collect(),
             muted_users: rules.muted_users.iter().cloned().collect(),
-            banned_networks: IpNet::aggregate(
-                &rules.banned_networks.iter().copied().map(canonical).collect::<Vec<_>>(),
-            ),
+            banned_networks: rules.banned_networks.iter().copied().map(canonical).collect(),
             block: Words::compile(&rules.block),
             mask: Words::compile(&rules.mask),
             rules,
@@ -314,6 +312,19 @@ impl Gate {
         self.lock(None).banned_networks.lift(&canonical(network))
     }
 
+    /// Lifts what is not to be kept, of mutes, of banned users and of banned networks.
+    pub fn retain(
+        &self,
+        muted: impl Fn(&str) -> bool,
+        banned: impl Fn(&str) -> bool,
+        networks: impl Fn(&IpNet) -> bool,
+    ) {
+        let mut state = self.lock(None);
+        state.muted_users.retain(|user| muted(user));
+        state.banned_users.retain(|user| banned(user));
+        state.banned_networks.retain(networks);
+    }
+
     /// What moderators have set and is still in force; not what the manifest says.
     pub fn list(&self, now: Instant) -> Moderation {
         let mut state = self.lock(Some(now));
@@ -336,7 +347,8 @@ impl State {
     fn bans(&self, policy: &Policy, user: Option<&str>, address: IpAddr, now: Instant) -> bool {
         let canonical = address.to_canonical();
         user.is_some_and(|user| policy.banned_users.contains(user) || self.banned_users.holds(user, now))
-            || policy.banned_networks.iter().any(|network| network.contains(&canonical))
+            || (!policy.banned_networks.is_empty()
+                && is_in_any(canonical, |network| policy.banned_networks.contains(network)))
             || self.banned_networks.contains(canonical, now)
     }
 

@@ -90,6 +90,10 @@ impl<K: Eq + Hash + Ord + Clone> Entries<K> {
         self.0.remove(key).is_some()
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| keep(key));
+    }
+
     pub(super) fn holds<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: Instant) -> bool
     where
         K: std::borrow::Borrow<Q>,
@@ -113,13 +117,15 @@ impl Entries<IpNet> {
     /// Whether the address is in one of the networks: one look-up for each prefix length, because a walk over
     /// 10,000 networks at every message would be the dearest thing a room does.
     pub(super) fn contains(&self, address: IpAddr, now: Instant) -> bool {
-        let address = address.to_canonical();
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        !self.0.is_empty()
-            && (0..=longest)
-                .filter_map(|length| IpNet::new(address, length).ok())
-                .any(|network| self.holds(&network.trunc(), now))
+        !self.0.is_empty() && is_in_any(address, |network| self.holds(network, now))
     }
+}
+
+/// Whether the address is in one of the networks that `holds` knows.
+pub(super) fn is_in_any(address: IpAddr, holds: impl Fn(&IpNet) -> bool) -> bool {
+    let address = address.to_canonical();
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    (0..=longest).filter_map(|length| IpNet::new(address, length).ok()).any(|network| holds(&network.trunc()))
 }
 
 /// The network without host bits, and as IPv4 if it is IPv4 mapped into IPv6.

@@ -61,7 +61,10 @@ impl Memory {
 
     pub(super) fn open(&self, room: &Arc<str>) {
         let Some(deliver) = self.deliver() else { return };
-        let epoch = self.rooms().entry(Arc::clone(room)).or_insert_with(Lane::new).epoch.clone();
+        // A lane of an earlier room of this id is over with it.
+        let lane = Lane::new();
+        let epoch = lane.epoch.clone();
+        self.rooms().insert(Arc::clone(room), lane);
         deliver.opened(room, Opening { epoch, ..Opening::default() });
     }
 

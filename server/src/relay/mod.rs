@@ -90,8 +90,6 @@ pub struct Opening {
     pub offset: u64,
     /// The newest events up to it, numbered, oldest first.
     pub log: Vec<Event>,
-    /// Mutes and bans in force.
-    pub moderation: Vec<Change>,
 }
 
 /// A room of this pod, as the other pods are told.
@@ -126,6 +124,8 @@ pub trait Deliver: Send + Sync {
     /// # Errors
     /// [`PublishError::Full`] when the room's lists hold no more.
     fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError>;
+    /// All mutes and bans that are kept, in place of what was known: a lift may have been missed.
+    fn moderation(&self, room: &str, all: &[Change]);
     /// The other pods of the room.
     fn peers(&self, room: &str, peers: Peers);
     /// The open rooms of this pod.

@@ -56,6 +56,11 @@ impl Sequence {
         self.offset
     }
 
+    /// Whether a load is under way.
+    pub fn is_loading(&self) -> bool {
+        self.loading
+    }
+
     /// Notes that a load is under way; whether it has to be started.
     pub fn start_load(&mut self) -> bool {
         !std::mem::replace(&mut self.loading, true)

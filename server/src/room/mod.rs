@@ -30,7 +30,7 @@ use crate::{
     relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
 };
-pub use rooms::{Entrance, Expel, Rooms, Summary, Visitor};
+pub use rooms::{Entrance, Expel, Expelled, Rooms, Summary, Visitor};
 use state::{Batch, Next, State};
 
 /// How long an empty room is kept: a viewer who reloads finds the history.
@@ -123,9 +123,10 @@ impl Room {
         self.seats.get(worker)?.get(format as usize)
     }
 
-    fn set_policy(&self, source: &RoomPolicy, policy: &Arc<Policy>) {
+    /// Takes another policy; whether it is another one.
+    fn set_policy(&self, source: &RoomPolicy, policy: &Arc<Policy>) -> bool {
         if Arc::ptr_eq(&self.policy.load(), policy) {
-            return;
+            return false;
         }
         let before = self.mode();
         self.policy.store(Arc::clone(policy));
@@ -135,6 +136,7 @@ impl Room {
         if before != after {
             self.tell(Event::Mode(after));
         }
+        true
     }
 
     /// Tells everybody here, with the priority lane.
@@ -164,10 +166,12 @@ impl Room {
     }
 
     fn opened(&self, opening: Opening) {
-        let now = Instant::now();
-        let in_use = self.phase.load(Ordering::Acquire) != OPENING;
-        let next = self.state().opened(opening, in_use, now);
-        self.phase.store(OPEN, Ordering::Release);
+        // Under the lock that a viewer is seated under: whoever came in before is told, whoever comes after
+        // finds the epoch.
+        let mut state = self.state();
+        let in_use = self.phase.swap(OPEN, Ordering::AcqRel) != OPENING;
+        let next = state.opened(opening, in_use, Instant::now());
+        drop(state);
         self.settled.notify_waiters();
         self.drive(next);
     }
@@ -192,7 +196,7 @@ impl Room {
 
     /// Viewers on all pods.
     pub fn audience(&self) -> u64 {
-        self.viewers() + self.peers().viewers
+        self.viewers().saturating_add(self.peers().viewers)
     }
 
     /// The same for somebody who joins. Should it be a passing number, `stats` correct it, also when the
@@ -231,6 +235,10 @@ impl Room {
                 Next::TickAt(at) => return self.tick_at(at),
                 Next::Flush => {
                     let batch = self.state().take(Instant::now());
+                    // Not when an event arrives: a viewer who is ahead waits for what is flushed.
+                    if !batch.priority.is_empty() {
+                        self.settled.notify_waiters();
+                    }
                     if !batch.ours.is_empty() {
                         self.relay.chat(&self.id, batch.published, &batch.ours);
                     }
@@ -299,8 +307,8 @@ impl Room {
         let empty_since = *tended.empty_since.get_or_insert(now);
         let grace = if self.state().has_log() { LOG_GRACE } else { GRACE };
         // Runtime bans and mutes live in the room when there is no Redis: they outlast an empty room.
-        let keeps = !self.relay.has_peers() && !self.gate.list(now).is_empty();
-        now.saturating_duration_since(empty_since) > grace && !keeps
+        let keeps = || !self.relay.has_peers() && !self.gate.list(now).is_empty();
+        now.saturating_duration_since(empty_since) > grace && !keeps()
     }
 }
 

@@ -1,6 +1,9 @@
 //! A moderator's change, from the relay's words to the gate's.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     gate::{Full, Gate},
@@ -29,6 +32,24 @@ pub(super) fn apply(gate: &Gate, change: &Change, now: Instant, wall: SystemTime
     Ok(true)
 }
 
+/// Puts all that is kept in place of what was known. A list that does not fit is told once.
+pub(super) fn replace(gate: &Gate, all: &[Change], now: Instant, wall: SystemTime) {
+    let mut left_out = 0;
+    for change in all {
+        left_out += usize::from(apply(gate, change, now, wall).is_err());
+    }
+    if left_out > 0 {
+        tracing::warn!(left_out, "kept mutes and bans do not fit");
+    }
+    let kept: HashSet<&Target> = all.iter().map(|change| &change.target).collect();
+    let is_kept = |target: &Target| kept.contains(target);
+    gate.retain(
+        |user| is_kept(&Target::Mute(user.to_owned())),
+        |user| is_kept(&Target::Ban(user.to_owned())),
+        |network| is_kept(&Target::BanNetwork(*network)),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +71,16 @@ mod tests {
         let lift = Change { lifted: true, until: None, ..mute(wall) };
         assert_eq!(apply(&gate, &lift, now, wall), Ok(true));
         assert_eq!(apply(&gate, &lift, now, wall), Ok(false));
+    }
+
+    #[test]
+    fn a_lift_that_was_missed_is_made_up_for_by_the_whole_list() {
+        let (gate, now, wall) = (Gate::default(), Instant::now(), SystemTime::now());
+        let set = |target| Change { target, until: None, lifted: false };
+        let all = [Target::Mute("ann".into()), Target::Ban("bob".into())].map(set);
+        replace(&gate, &all, now, wall);
+        assert_eq!((gate.list(now).muted_users.len(), gate.list(now).banned_users.len()), (1, 1));
+        replace(&gate, &all[1..], now, wall);
+        assert_eq!((gate.list(now).muted_users.len(), gate.list(now).banned_users.len()), (0, 1));
     }
 }

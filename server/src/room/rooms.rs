@@ -13,7 +13,6 @@ use std::{
 use arc_swap::ArcSwap;
 use danmu_crds::RoomPolicy;
 use danmu_wire::{Chat, CloseCode, Event, Gap, Lane, Position, frame::Format};
-
 use tokio::sync::Notify;
 
 use super::{
@@ -22,13 +21,22 @@ use super::{
 };
 use crate::{
     catalog::Catalog,
-    gate::{self, Anonymous, Gate, Policy, Rules},
+    gate::{Anonymous, Gate, Policy, Rules},
     relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target},
     rows::{FanOut, RoomKey},
 };
 
-/// Called when somebody is banned or disconnected, to close their connections here.
-pub type Expel = Box<dyn Fn(RoomKey, &Target) + Send + Sync>;
+/// Whose connections to a room have to be closed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expelled<'a> {
+    /// This user's.
+    User(&'a str),
+    /// Those of whoever may not come in any more.
+    Banned,
+}
+
+/// Closes connections to a room.
+pub type Expel = Box<dyn Fn(RoomKey, Expelled<'_>) + Send + Sync>;
 
 /// The rooms of this process.
 pub struct Rooms {
@@ -127,8 +135,14 @@ impl Rooms {
         let open: Vec<Arc<Room>> = self.open().values().cloned().collect();
         for room in open {
             if let Some((source, policy)) = policies.of(&room.id) {
-                room.set_policy(source, policy);
+                let changed = room.set_policy(source, policy);
+                if changed {
+                    self.expel(&room, Expelled::Banned);
+                }
             }
+        }
+        for room in &refused {
+            self.close(&room.id);
         }
         refused
     }
@@ -229,7 +243,15 @@ impl Rooms {
         gone.retain(|id| !open.contains_key(id));
         drop(open);
         for id in gone {
-            self.relay.close(&id);
+            self.close(&id);
+        }
+    }
+
+    /// The relay forgets a room. Should it have been opened again meanwhile, its open was overtaken.
+    fn close(&self, id: &Arc<str>) {
+        self.relay.close(id);
+        if let Some(room) = self.get(id) {
+            self.relay.open(&room.id);
         }
     }
 
@@ -285,13 +307,9 @@ pub struct Visitor<'a> {
 
 impl Deliver for Rooms {
     fn opened(&self, room: &str, opening: Opening) {
-        let Some(room) = self.get(room) else { return };
-        for change in &opening.moderation {
-            if let Err(error) = self.change(&room, change) {
-                tracing::warn!(room = &*room.id, %error, "a kept mute or ban does not fit");
-            }
+        if let Some(room) = self.get(room) {
+            room.opened(opening);
         }
-        room.opened(opening);
     }
 
     fn alone(&self, room: &str) {
@@ -313,7 +331,6 @@ impl Deliver for Rooms {
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
         let room = self.get(room).ok_or(PublishError::Away)?;
         let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
-        room.settled.notify_waiters();
         room.drive(next);
         Ok(())
     }
@@ -326,7 +343,23 @@ impl Deliver for Rooms {
 
     fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError> {
         let Some(room) = self.get(room) else { return Ok(false) };
-        self.change(&room, change).map_err(|full| PublishError::Full(full.to_string()))
+        let found = moderation::apply(&room.gate, change, Instant::now(), SystemTime::now())
+            .map_err(|full| PublishError::Full(full.to_string()))?;
+        match &change.target {
+            Target::Disconnect(user) => self.expel(&room, Expelled::User(user)),
+            Target::Ban(_) | Target::BanNetwork(_) if !change.lifted => {
+                self.expel(&room, Expelled::Banned);
+            }
+            _ => {}
+        }
+        Ok(found)
+    }
+
+    fn moderation(&self, room: &str, all: &[Change]) {
+        if let Some(room) = self.get(room) {
+            moderation::replace(&room.gate, all, Instant::now(), SystemTime::now());
+            self.expel(&room, Expelled::Banned);
+        }
     }
 
     fn peers(&self, room: &str, peers: Peers) {
@@ -342,16 +375,10 @@ impl Deliver for Rooms {
 }
 
 impl Rooms {
-    /// Carries a moderator's change out on this pod; whether a lift found something.
-    fn change(&self, room: &Room, change: &Change) -> Result<bool, gate::Full> {
-        let found = moderation::apply(&room.gate, change, Instant::now(), SystemTime::now())?;
-        if !change.lifted
-            && matches!(change.target, Target::Ban(_) | Target::BanNetwork(_) | Target::Disconnect(_))
-            && let Some(expel) = self.expel.get()
-        {
-            expel(room.key, &change.target);
+    fn expel(&self, room: &Room, who: Expelled<'_>) {
+        if let Some(expel) = self.expel.get() {
+            expel(room.key, who);
         }
-        Ok(found)
     }
 }
 

@@ -102,7 +102,7 @@ pub struct State {
     sequence: u64,
     priority: Vec<Event>,
     /// With whether it was said on this pod.
-    chat: Vec<(Chat, bool)>,
+    chat: VecDeque<(Chat, bool)>,
     published: u64,
     stats: Option<Stats>,
     oldest: Option<Instant>,
@@ -113,8 +113,8 @@ pub struct State {
     rate: (Instant, u32, u32),
     history: VecDeque<Chat>,
     log: VecDeque<Event>,
-    /// Chats that pushed older ones out of a full queue.
-    pub overflowed: u64,
+    /// Chats that fell out of a full queue since everybody was last told.
+    overflowed: u64,
 }
 
 /// The priority lane has as much waiting as it may hold.
@@ -131,7 +131,7 @@ impl State {
             flushed_offset: 0,
             sequence: 0,
             priority: Vec::new(),
-            chat: Vec::new(),
+            chat: VecDeque::new(),
             published: 0,
             stats: None,
             oldest: None,
@@ -155,11 +155,14 @@ impl State {
 
     /// Takes a chat message, said on this pod (`ours`) or on another. A full queue drops its oldest.
     pub fn chat(&mut self, chat: Chat, ours: bool, now: Instant) -> Next {
-        if self.chat.len() >= self.settings.waiting {
-            self.chat.remove(0);
+        if self.chat.len() >= self.settings.waiting
+            && let Some((_, ours)) = self.chat.pop_front()
+        {
             self.overflowed += 1;
+            // The other pods find it missing by the count.
+            self.published += u64::from(ours && self.settings.relayed);
         }
-        self.chat.push((chat, ours));
+        self.chat.push_back((chat, ours));
         self.arrived(now)
     }
 
@@ -200,6 +203,9 @@ impl State {
     pub fn opened(&mut self, opening: Opening, in_use: bool, now: Instant) -> Next {
         let had_epoch = !std::mem::replace(&mut self.epoch, opening.epoch).is_empty();
         self.log.clear();
+        // What waits is of the old epoch: to whoever joins before the flush its offsets would be places in
+        // the new one.
+        self.priority.iter_mut().for_each(|event| event.set_offset(0));
         if in_use {
             // Not bounded by `waiting`: there is one gap an epoch, and the log is bounded itself.
             self.priority.push(Event::Gap(Gap {
@@ -320,6 +326,10 @@ impl State {
         self.published += ours.len() as u64;
         let mut chat = merge(chat.into_iter().map(|(chat, _)| chat).collect());
         chat.extend(self.stats.take().map(Event::Stats));
+        if self.overflowed > 0 {
+            let dropped = Some(std::mem::take(&mut self.overflowed));
+            self.priority.push(Event::Gap(Gap { lane: Lane::Chat, dropped, epoch: None }));
+        }
         Batch {
             sequence: self.sequence,
             priority: std::mem::take(&mut self.priority),
@@ -378,7 +388,7 @@ fn merge(chats: Vec<Chat>) -> Vec<Event> {
     for chat in chats {
         let at = *first.entry((chat.text.clone(), chat.style.clone())).or_insert(merged.len());
         match merged.get_mut(at) {
-            Some(earlier) => earlier.n += chat.n.max(1),
+            Some(earlier) => earlier.n = earlier.n.saturating_add(chat.n.max(1)),
             None => merged.push(Chat { n: chat.n.max(1), ..chat }),
         }
     }

@@ -88,6 +88,13 @@ impl Backlog {
         Ok(())
     }
 
+    /// The viewer changes room: what it was owed of the old one must not come behind the new one's `joined`.
+    pub(super) fn leave_room(&mut self) {
+        self.priority.clear();
+        self.chat = None;
+        self.skipped = 0;
+    }
+
     /// Whether a frame has been begun: nothing else may be written before its end.
     pub(super) fn is_cut(&self) -> bool {
         !self.cut.is_empty()

@@ -8,7 +8,7 @@ use super::{RoomKey, audience::Place, backlog::Backlog, wheel::Tick};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// Our close frame is out (or owed); the peer has until the tick to answer.
+    /// Our close frame is out; the peer has until the tick to answer.
     Closing(CloseCode, Tick),
 }
 

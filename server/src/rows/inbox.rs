@@ -37,7 +37,8 @@ pub(super) enum Command<V, O> {
 
 struct Inbox<V, O> {
     /// Bounded by what fills it: a room has one flush in flight, arrivals hold a permit of the
-    /// connection cap, and orders come from the admin port, whose requests are bounded.
+    /// connection cap, and orders come from the admin port and the relay, whose queues are bounded, and
+    /// from viewers who wait, each for one room.
     commands: Mutex<Vec<Command<V, O>>>,
     waker: Waker,
 }

@@ -5,7 +5,7 @@
 //! is called back through [`Handler`] with whole messages. Rows know neither rooms nor rules: a room
 //! is a [`RoomKey`], a message is text.
 //!
-//! What a viewer costs while idle: one slot in a row (16 bytes), one socket (4), one [`Handler::Viewer`]
+//! What a viewer costs while idle: one slot and one socket (16 bytes each), one [`Handler::Viewer`]
 //! with its connection state. No task, no timer, no buffer: deadlines live in one wheel a worker, and
 //! bytes are kept only for what is incomplete (inbound) or could not be written (outbound).
 

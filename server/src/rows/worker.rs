@@ -1,7 +1,8 @@
 //! One worker thread: its sockets, its rows, its wheel.
 //!
 //! A turn is: wait for events, take commands, read and resume writers, write some rows, fire the wheel.
-//! Between two looks at the sockets at most [`ROW_CAPACITY`] sends happen, so a big room delays others
+//! Between two looks at the sockets one large row is written or several small ones, fewer than twice
+//! [`ROW_CAPACITY`] sends, so a big room delays others
 //! on its thread by one row, not by one room.
 
 mod reading;

@@ -6,12 +6,7 @@ pub(crate) mod pod;
 pub(crate) mod raw;
 pub(crate) mod redis;
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use danmu_server::{
@@ -40,7 +35,8 @@ struct Cli {
 
 pub(crate) struct Danmu {
     pub server: Server,
-    pub folder: PathBuf,
+    /// Its manifests.
+    pub folder: tempfile::TempDir,
 }
 
 /// Rooms of the tests: `talk` lets everybody write, `quiet` only those with a token.
@@ -72,12 +68,10 @@ impl Danmu {
 
     /// With limits of a connection that no flag sets.
     pub(crate) async fn start_with(extra: &[&str], limits: Limits) -> Danmu {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("danmu-test-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("rooms.yaml"), ROOMS).unwrap();
-        let mut arguments = vec!["danmu-server", "--rooms", folder.to_str().unwrap(), "--public=127.0.0.1:0"];
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rooms.yaml"), ROOMS).unwrap();
+        let rooms = folder.path().to_str().unwrap();
+        let mut arguments = vec!["danmu-server", "--rooms", rooms, "--public=127.0.0.1:0"];
         arguments.extend(["--admin=127.0.0.1:0", "--workers=2", "--token-secret", SECRET]);
         arguments.extend(["--admin-token", ADMIN_TOKEN]);
         arguments.extend(extra);

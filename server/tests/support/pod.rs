@@ -75,7 +75,6 @@ impl Deliver for Recorder {
             seen.epoch = opening.epoch;
             let epoch = seen.epoch.clone();
             seen.gifts.extend(opening.log.into_iter().map(|event| gift(&epoch, event)));
-            seen.moderated.extend(opening.moderation.into_iter().map(|change| change.target));
         });
     }
 
@@ -108,6 +107,10 @@ impl Deliver for Recorder {
             target if change.lifted => seen.moderated.remove(target),
             target => seen.moderated.insert(target.clone()),
         }))
+    }
+
+    fn moderation(&self, room: &str, all: &[Change]) {
+        self.note(room, |seen| seen.moderated = all.iter().map(|change| change.target.clone()).collect());
     }
 
     fn peers(&self, room: &str, peers: Peers) {

@@ -179,6 +179,8 @@ async function checkMute(a, b) {
   const after = `after the mute ${Date.now() % 100_000}`;
   await say(a, after);
   await sees(b, 'page b', after);
+  // What page a should not show would have come before this.
+  await sees(a, 'page a', after);
   check(await a.locator('[data-test=words]').getByText(text).count() === 0, "a muted viewer's message was shown to another");
 }
 

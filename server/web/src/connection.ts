@@ -2,7 +2,7 @@ import { Backoff } from './backoff';
 import { afterClose, closeWords } from './close-codes';
 import type { Inflate } from './frames';
 import { Link, type Clock, type Socket } from './link';
-import { PROTOCOL_DEFLATE, PROTOCOL_JSON, type Joined, type Move, type RoomEvent, type Say } from './protocol';
+import { PROTOCOL_DEFLATE, PROTOCOL_JSON, type Chat, type Joined, type Move, type RoomEvent, type Say } from './protocol';
 import { RecentSet } from './recent';
 
 export type ConnectionState =
@@ -25,7 +25,12 @@ export interface ConnectionOptions {
   /** Absent where the browser cannot inflate: then only JSON is offered. */
   inflate?: Inflate | undefined;
   /** Told once per link that joined, before its events. `lost`: gifts or notices may be missing. */
-  onJoined: (joined: Joined, lost: boolean) => void;
+  onJoined: (joined: Omit<Joined, 'history'>, lost: boolean) => void;
+  /**
+   * What was said before a link joined. Told after the events of the same frame: the history is as they
+   * left it, and a removal among them must not take away lines that were said after it.
+   */
+  onHistory: (history: Chat[]) => void;
   /** Everything else worth showing, each message once, in order. */
   onEvent: (event: RoomEvent) => void;
   onState: (state: ConnectionState) => void;
@@ -106,12 +111,13 @@ export class RoomConnection {
 
   #take(link: Link, events: RoomEvent[]): void {
     if (this.#stopped) return;
+    const history: Chat[] = [];
     for (const event of events) {
       if (event.ev === 'joined') {
-        this.#join(link, event);
+        history.push(...this.#join(link, event));
       } else if (event.ev === 'move') {
         if (link === this.#current && !this.#next) this.#move(event);
-      } else if (event.ev !== 'pong' && this.#isNew(event)) {
+      } else if (event.ev !== 'pong' && this.#isNew(link, event)) {
         if (event.ev === 'gap' && event.epoch !== undefined) this.#begin(link, event.epoch);
         if ('offset' in event && link.epoch === this.#epoch) {
           this.#offset = Math.max(this.#offset, event.offset);
@@ -119,6 +125,7 @@ export class RoomConnection {
         this.options.onEvent(event);
       }
     }
+    if (history.length > 0) this.options.onHistory(history);
   }
 
   /** The priority lane has begun anew: what was seen of the old epoch is no position any more. */
@@ -128,15 +135,21 @@ export class RoomConnection {
       this.#offset = 0;
     }
     link.epoch = epoch;
+    link.already = 0;
   }
 
-  #isNew(event: RoomEvent): boolean {
+  #isNew(link: Link, event: RoomEvent): boolean {
+    // An offset of 0 is that of an event with no place on the priority lane.
+    const isReplayed = 'offset' in event && event.offset > 0 && event.offset <= link.already;
+    if (isReplayed && link.epoch === this.#epoch) return false;
     const isMessage = event.ev === 'chat' || event.ev === 'gift' || event.ev === 'notice';
     return !isMessage || this.#seen.add(event.id);
   }
 
-  #join(link: Link, joined: Joined): void {
+  /** Answers what of the history has not been shown yet. */
+  #join(link: Link, joined: Joined): Chat[] {
     const lost = this.#epoch !== '' && !joined.recovered;
+    link.already = joined.epoch === this.#epoch ? this.#offset : 0;
     this.#offset = joined.epoch === this.#epoch ? Math.max(this.#offset, joined.offset) : joined.offset;
     this.#epoch = joined.epoch;
     this.#joinedAt = this.options.clock.now();
@@ -148,7 +161,8 @@ export class RoomConnection {
       old?.retire();
     }
     this.options.onState({ kind: 'open' });
-    this.options.onJoined({ ...joined, history: joined.history.filter((chat) => this.#seen.add(chat.id)) }, lost);
+    this.options.onJoined(joined, lost);
+    return joined.history.filter((chat) => this.#seen.add(chat.id));
   }
 
   #move(move: Move): void {

@@ -38,6 +38,8 @@ export class Link {
   joined = false;
   /** The priority lane's epoch as this link joined it; offsets from here count in it only. */
   epoch = '';
+  /** How far the lane was shown when this link joined: what it brings up to here is told for the second time. */
+  already = 0;
   readonly #reader: FrameReader;
   readonly #unanswered = new Set<string>();
   #heardAt: number;

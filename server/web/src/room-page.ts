@@ -63,6 +63,7 @@ export class RoomPage {
       random: Math.random,
       inflate: canInflate() ? inflateRaw : undefined,
       onJoined: (joined, lost) => this.#joined(joined, lost),
+      onHistory: (history) => { for (const chat of history) this.#log.chat(chat, this.#marks(chat)); },
       onEvent: (event) => this.#show(event),
       onState: (state) => this.#state(state),
     });
@@ -78,11 +79,10 @@ export class RoomPage {
     return true;
   }
 
-  #joined(joined: Joined, lost: boolean): void {
+  #joined(joined: Omit<Joined, 'history'>, lost: boolean): void {
     if (lost) this.#log.remark('Some gifts or notices may be missing here.');
     this.#showViewers(joined.viewers);
     this.#policy(joined);
-    for (const chat of joined.history) this.#log.chat(chat, this.#marks(chat));
   }
 
   #policy(policy: Policy): void {

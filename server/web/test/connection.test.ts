@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { connect, settle } from './fake-network';
+import { connect, joined, settle } from './fake-network';
 
 const chat = (id: string) => ({ ev: 'chat', id, text: id });
 const gift = (id: string, offset: number) => ({ ev: 'gift', id, gift: 'rose', offset });
+const clear = (offset: number) => ({ ev: 'removed', offset, ids: [], all: true });
 const ids = (events: { ev: string; id?: string }[]) => events.map((event) => event.id ?? event.ev);
 
 describe('the handshake', () => {
@@ -81,6 +82,15 @@ describe('coming back', () => {
     expect(new URL(socket(1).url).searchParams.get('since')).toBe('F.1');
   });
 
+  it('shows the history after the removals that were missed: it is what they left', async () => {
+    const { clock, socket, shown } = connect();
+    await socket(0).join({ history: [chat('old')] });
+    await socket(0).end(1006);
+    await clock.pass(500);
+    await socket(1).receive(joined({ offset: 1, history: [chat('said after it')] }), clear(1));
+    expect(ids(shown)).toEqual(['old', 'removed', 'said after it']);
+  });
+
   it('says when something was lost meanwhile, but not at the first join', async () => {
     const { clock, socket, joins } = connect();
     await socket(0).join({ recovered: false });
@@ -148,14 +158,31 @@ describe('a move', () => {
   });
 
   it('shows each message once although both links bring it', async () => {
-    const { socket, events, joins } = connect();
+    const { socket, events, shown } = connect();
     await socket(0).join();
     await socket(0).receive(chat('A'), { ev: 'move', withinMs: 5_000 });
     await socket(1).join({ history: [{ id: 'A', text: 'A' }, { id: 'B', text: 'B' }] });
     await socket(0).receive(chat('B'), chat('C'));
     await socket(1).receive(chat('C'), chat('D'));
     expect(ids(events)).toEqual(['A', 'C', 'D']);
-    expect(joins[1]?.joined.history.map((line) => line.id)).toEqual(['B']);
+    expect(ids(shown)).toEqual(['A', 'B', 'C', 'D']);
+  });
+
+  it('does not repeat a removal that the old link has brought already', async () => {
+    const { socket, shown } = connect();
+    await socket(0).join();
+    await socket(0).receive({ ev: 'move', withinMs: 5_000 }, clear(1), chat('A'));
+    await socket(1).receive(joined({ offset: 2, history: [chat('A')] }), clear(1), clear(2));
+    expect(shown).toMatchObject([{ ev: 'removed', offset: 1 }, { id: 'A' }, { ev: 'removed', offset: 2 }]);
+  });
+
+  it('takes what a new epoch numbers from the beginning, on the link that joined in the old one', async () => {
+    const { socket, events } = connect();
+    await socket(0).join({ offset: 0 });
+    await socket(0).receive({ ev: 'move', withinMs: 5_000 }, gift('G9', 9));
+    await socket(1).join({ offset: 9 });
+    await socket(1).receive({ ev: 'gap', lane: 'priority', epoch: 'F' }, gift('G1', 1));
+    expect(ids(events)).toEqual(['G9', 'gap', 'G1']);
   });
 
   it('does not count offsets of the old epoch in the new one', async () => {

@@ -1,7 +1,7 @@
 import type { ConnectionOptions, ConnectionState } from '../src/connection';
 import { RoomConnection } from '../src/connection';
 import type { Clock, Socket } from '../src/link';
-import type { Joined, RoomEvent } from '../src/protocol';
+import type { Chat, Joined, RoomEvent } from '../src/protocol';
 
 export class FakeClock implements Clock {
   #now = 0;
@@ -32,6 +32,10 @@ export class FakeClock implements Clock {
   }
 }
 
+export const joined = (fields: object = {}) => (
+  { ev: 'joined', epoch: 'E', offset: 0, recovered: true, viewers: 1, anonymous: 'speak', maxLength: 100, ...fields }
+);
+
 export class FakeSocket implements Socket {
   binaryType = 'blob';
   onmessage: Socket['onmessage'] = null;
@@ -56,7 +60,7 @@ export class FakeSocket implements Socket {
   }
 
   async join(fields: object = {}): Promise<void> {
-    await this.receive({ ev: 'joined', epoch: 'E', offset: 0, recovered: true, viewers: 1, anonymous: 'speak', maxLength: 100, ...fields });
+    await this.receive(joined(fields));
   }
 
   async end(code: number, reason = ''): Promise<void> {
@@ -75,7 +79,9 @@ export function connect(options: Partial<ConnectionOptions> = {}) {
   const clock = new FakeClock();
   const sockets: FakeSocket[] = [];
   const events: RoomEvent[] = [];
-  const joins: { joined: Joined; lost: boolean }[] = [];
+  const joins: { joined: Omit<Joined, 'history'>; lost: boolean }[] = [];
+  /** Events and lines of the history, in the order in which they are shown. */
+  const shown: (RoomEvent | Chat)[] = [];
   const states: ConnectionState[] = [];
   const connection = new RoomConnection({
     room: 'final',
@@ -88,7 +94,11 @@ export function connect(options: Partial<ConnectionOptions> = {}) {
     clock,
     random: () => 0.5,
     onJoined: (joined, lost) => joins.push({ joined, lost }),
-    onEvent: (event) => events.push(event),
+    onHistory: (history) => shown.push(...history),
+    onEvent: (event) => {
+      events.push(event);
+      shown.push(event);
+    },
     onState: (state) => states.push(state),
     ...options,
   });
@@ -98,5 +108,5 @@ export function connect(options: Partial<ConnectionOptions> = {}) {
     if (!found) throw new Error(`no socket ${index} was opened`);
     return found;
   };
-  return { connection, clock, sockets, socket, events, joins, states, lastState: () => states.at(-1) };
+  return { connection, clock, sockets, socket, events, shown, joins, states, lastState: () => states.at(-1) };
 }

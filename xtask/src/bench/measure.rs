@@ -271,7 +271,12 @@ impl Measured {
             fs::write(&file, schedule).map_err(|error| format!("the schedule: {error}"))?;
             plans.push(vec!["--schedule".to_owned(), file.to_string_lossy().into_owned()]);
         }
-        floors(viewers, threads, &plans, self.schedule_seconds() + 1.0, options)
+        let floor = floors(viewers, threads, &plans, self.schedule_seconds() + 1.0, options)?;
+        // The quotient is one of a send by a write only if both did the same work.
+        if (floor.sends / self.used.writes - 1.0).abs() > 0.01 {
+            return Err(format!("the floor made {} sends for {} writes", floor.sends, self.used.writes));
+        }
+        Ok(floor)
     }
 }
 

@@ -1,6 +1,9 @@
 //! What is done to the server, and what it should come to.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::ValueEnum;
 
@@ -463,8 +466,11 @@ fn connect(scale: &Scale) -> Result<Vec<Row>, String> {
     ];
     // All connections of the first load are cut at once when it is killed; the second is there at the
     // same moment, from other addresses, whose ports are free.
+    let started = Instant::now();
     let mut first = Load::start(&[subject.url()], &from(here, "60"))?;
-    let joined = first.wait_for("joined")?.as_secs_f64();
+    let came = first.line("joined")?;
+    let joined = started.elapsed().as_secs_f64();
+    let missing = (came < viewers as f64).then(|| format!("only {came} of {viewers} viewers came in"));
     drop(first);
     let again = subject.run(&from(there, "2"))?;
     let mut faults = Faults::default();
@@ -474,7 +480,8 @@ fn connect(scale: &Scale) -> Result<Vec<Row>, String> {
     Ok(vec![
         Row::new("connect", "all are in", &[joined], "s")
             .goal(6.0)
-            .note(format!("{viewers} viewers, all at once")),
+            .note(format!("{viewers} viewers, all at once"))
+            .problems(&missing.into_iter().collect::<Vec<_>>()),
         faults.told(
             Row::new("connect", "all are in again after a cut", &[again.joining.as_secs_f64()], "s")
                 .goal(6.0),

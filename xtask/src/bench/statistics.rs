@@ -49,7 +49,8 @@ pub(super) fn explanation(pairs: usize) -> String {
     let sure = 100.0 * (1.0 - outside(pairs, rank));
     format!(
         "a ratio is the median over {pairs} alternating pairs; its interval is by order statistics, from value {rank} \
-         to value {} of {pairs}: {sure:.1} % sure. A goal is missed when the whole interval is over it.",
+         to value {} of {pairs}: {sure:.1} % sure. Of fewer \
+         than 6 values (over, deflate, large) it is least and greatest. A goal is missed when the whole interval is over it.",
         pairs + 1 - rank
     )
 }

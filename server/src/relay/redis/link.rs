@@ -144,7 +144,7 @@ impl Link {
     fn go_alone(&mut self) {
         self.shared.session.store(None);
         self.shared.metrics.degraded.set(1);
-        self.loads.abort_all();
+        // Dropping the set ends the loads in it.
         self.loads = JoinSet::new();
         self.telling.clear();
         let Some(deliver) = self.shared.deliver() else { return };
@@ -258,6 +258,8 @@ impl Link {
                         // Its close was overtaken or lost: this is another room, which has been told nothing.
                         Some(subscription) => {
                             subscription.forget_told();
+                            // Its chats count from 0, and the other pods still know the old count.
+                            self.shared.send(&room, packet::gone(&self.shared.pod));
                             self.load(&room, commanding);
                         }
                         None => opened.push(room),
@@ -313,8 +315,10 @@ impl Link {
                 return;
             }
             let Some((room, packet)) = self.telling.pop_front() else { return };
-            if self.rooms.contains_key(&room) {
-                self.shared.send(&room, packet);
+            if let Some(subscription) = self.rooms.get_mut(&room)
+                && self.shared.send(&room, packet)
+            {
+                subscription.was_told(Instant::now());
             }
         }
     }

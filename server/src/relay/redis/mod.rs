@@ -45,7 +45,7 @@ const COMMANDS: usize = 8192;
 #[derive(Debug)]
 pub struct Redis {
     shared: Arc<Shared>,
-    start: OnceLock<()>,
+    /// Until the relay is attached.
     parts: std::sync::Mutex<Option<Parts>>,
 }
 
@@ -159,18 +159,16 @@ impl Redis {
             recovers,
         });
         let parts = Parts { address, runtime, commands: told, outgoing: sent };
-        Redis { shared, start: OnceLock::new(), parts: std::sync::Mutex::new(Some(parts)) }
+        Redis { shared, parts: std::sync::Mutex::new(Some(parts)) }
     }
 
     pub(super) fn attach(&self, deliver: Weak<dyn Deliver>) {
         let _ = self.shared.deliver.set(deliver);
-        self.start.get_or_init(|| {
-            let parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-            if let Some(Parts { address, runtime, commands, outgoing }) = parts {
-                runtime.spawn(sender::run(Arc::clone(&self.shared), outgoing));
-                runtime.spawn(link::run(Arc::clone(&self.shared), address, commands));
-            }
-        });
+        let parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(Parts { address, runtime, commands, outgoing }) = parts {
+            runtime.spawn(sender::run(Arc::clone(&self.shared), outgoing));
+            runtime.spawn(link::run(Arc::clone(&self.shared), address, commands));
+        }
     }
 
     pub(super) fn open(&self, room: &Arc<str>) {
@@ -188,7 +186,9 @@ impl Redis {
 
     pub(super) fn chat(&self, room: &str, before: u64, chats: &[Event]) {
         match packet::chat(&self.shared.pod, before, unix_micros(), chats) {
-            Some(bytes) if bytes.len() <= packet::MAX_PACKET => self.shared.send(room, bytes),
+            Some(bytes) if bytes.len() <= packet::MAX_PACKET => {
+                self.shared.send(room, bytes);
+            }
             _ => self.shared.metrics.lost("too_large"),
         }
     }
@@ -222,17 +222,17 @@ impl Shared {
         self.deliver.get()?.upgrade()
     }
 
-    /// Gives a packet to the sender; what does not fit is lost, and the receivers' counts tell it.
-    fn send(&self, room: &str, bytes: Vec<u8>) {
+    /// Gives a packet to the sender; whether it took it. What does not fit is lost, and the receivers' counts
+    /// tell it.
+    fn send(&self, room: &str, bytes: Vec<u8>) -> bool {
         let length = bytes.len();
-        if self.outgoing_bytes.fetch_add(length, Ordering::Relaxed) + length > BYTES {
-            self.outgoing_bytes.fetch_sub(length, Ordering::Relaxed);
-            return self.metrics.lost("queue_full");
-        }
-        if self.outgoing.try_send(Outgoing { channel: self.keys.channel(room), bytes }).is_err() {
+        let fits = self.outgoing_bytes.fetch_add(length, Ordering::Relaxed) + length <= BYTES
+            && self.outgoing.try_send(Outgoing { channel: self.keys.channel(room), bytes }).is_ok();
+        if !fits {
             self.outgoing_bytes.fetch_sub(length, Ordering::Relaxed);
             self.metrics.lost("queue_full");
         }
+        fits
     }
 }
 

@@ -64,6 +64,7 @@ impl Subscription {
         self.sequence = Sequence::default();
         self.version.clear();
         self.delivered = Peers::default();
+        self.asked = true;
     }
 
     /// Whether other pods have to be told this pod's numbers now. Changes are told once a second at most,
@@ -80,10 +81,14 @@ impl Subscription {
         };
         if due {
             self.told = Some((now, here.viewers, here.senders));
-            self.unheard.get_or_insert(now);
             self.asked = false;
         }
         due
+    }
+
+    /// A packet of ours is on its way, and has to come back.
+    pub(super) fn was_told(&mut self, now: Instant) {
+        self.unheard.get_or_insert(now);
     }
 
     /// A packet of ours came back: the subscription works.
@@ -145,13 +150,17 @@ mod tests {
         let here = Here { room: "r".into(), viewers: 1, senders: 0 };
         assert!(!room.is_deaf(start), "nothing was told");
         assert!(room.has_to_tell(&here, start));
+        assert!(!room.is_deaf(start + 2 * ECHO), "it waits to be sent");
+        room.was_told(start);
         room.echoed();
         assert!(!room.is_deaf(start + 2 * ECHO), "it was heard");
         let later = start + ALONE;
         assert!(room.has_to_tell(&here, later));
+        room.was_told(later);
         assert!(!room.is_deaf(later + ECHO / 2), "it may still come");
         assert!(room.is_deaf(later + ECHO) && !room.is_deaf(later + ECHO), "once");
         assert!(room.has_to_tell(&here, later + ECHO), "the next try is checked as well");
+        room.was_told(later + ECHO);
         assert!(room.is_deaf(later + 2 * ECHO));
     }
 }

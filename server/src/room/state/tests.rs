@@ -138,7 +138,9 @@ fn the_priority_lane_refuses_instead_of_growing_and_chat_drops_its_oldest() {
     for text in ["a", "b", "c"] {
         room.chat(chat(text), true, now);
     }
-    assert_eq!((room.take(now).chats, room.overflowed), (2, 1));
+    let batch = room.take(now);
+    let gap = Event::Gap(Gap { lane: Lane::Chat, dropped: Some(1), epoch: None });
+    assert_eq!((batch.chats, batch.priority.last()), (2, Some(&gap)), "and it is told");
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn a_new_epoch_is_told_to_everybody_and_its_events_follow() {
     room.take(now);
     room.flushed(now);
     let log = vec![Event::Gift(Gift { offset: 1, ..Gift::default() })];
-    room.opened(Opening { epoch: "F".into(), offset: 1, log, moderation: Vec::new() }, true, now);
+    room.opened(Opening { epoch: "F".into(), offset: 1, log }, true, now);
     assert_eq!(room.enter(None).offset, 0, "what is not flushed yet will come by the flush");
     let batch = room.take(now);
     assert!(matches!(&batch.priority[0], Event::Gap(gap) if gap.epoch.as_deref() == Some("F")));

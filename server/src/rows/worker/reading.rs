@@ -10,15 +10,6 @@ use mio::event::Event;
 
 use super::{Handler, Phase, READ, Worker};
 
-/// What one message of a viewer asks the worker to do once the parser lets go.
-enum Heard {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
-}
-
 impl<H: Handler> Worker<H> {
     pub(super) fn ready(&mut self, event: &Event) {
         let index = event.token().0 as u32;
@@ -79,14 +70,7 @@ impl<H: Handler> Worker<H> {
                 return false;
             }
             whole |= matches!(message, Message::Text(_) | Message::Binary(_));
-            let heard = match message {
-                Message::Text(text) => Heard::Text(text.to_owned()),
-                Message::Binary(bytes) => Heard::Binary(bytes.to_vec()),
-                Message::Ping(payload) => Heard::Ping(payload.to_vec()),
-                Message::Pong => Heard::Pong,
-                Message::Close(code) => Heard::Close(code),
-            };
-            self.hear(index, heard);
+            self.hear(index, message);
             self.connections.get(index as usize).is_some_and(|c| c.phase == Phase::Open)
         });
         self.after_bytes(index, inbound, whole);
@@ -117,19 +101,19 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    fn hear(&mut self, index: u32, heard: Heard) {
-        match heard {
-            Heard::Text(text) => self.call(index, |handler, viewer, io| handler.text(viewer, &text, io)),
-            Heard::Binary(bytes) => {
-                self.call(index, |handler, viewer, io| handler.binary(viewer, &bytes, io));
+    fn hear(&mut self, index: u32, message: Message<'_>) {
+        match message {
+            Message::Text(text) => self.call(index, |handler, viewer, io| handler.text(viewer, text, io)),
+            Message::Binary(bytes) => {
+                self.call(index, |handler, viewer, io| handler.binary(viewer, bytes, io));
             }
-            Heard::Ping(payload) => {
+            Message::Ping(payload) => {
                 let mut pong = Vec::with_capacity(payload.len() + 2);
-                frame::push_pong(&mut pong, &payload);
+                frame::push_pong(&mut pong, payload);
                 self.send_personal(index, &pong);
             }
-            Heard::Pong => {}
-            Heard::Close(code) => {
+            Message::Pong => {}
+            Message::Close(code) => {
                 // The side that answers a close frame is the server: it also closes TCP (RFC 6455 §7.1.1).
                 let cut = self.connections.get(index as usize).is_some_and(|c| c.backlog.is_some());
                 if !cut {

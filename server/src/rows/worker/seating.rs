@@ -10,6 +10,10 @@ impl<H: Handler> Worker<H> {
     /// Moves a viewer to another room's rows, or out of any.
     pub(super) fn reseat(&mut self, index: u32, seat: Option<Seat>) {
         self.leave_row(index);
+        let connection = self.connections.get_mut(index as usize);
+        if let Some(backlog) = connection.and_then(|connection| connection.backlog.as_mut()) {
+            backlog.leave_room();
+        }
         let Some(seat) = seat else { return };
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         let stalled = connection.backlog.is_some();

@@ -55,7 +55,7 @@ impl<H: Handler> Worker<H> {
         let frames = flush.frames.get(row.format as usize)?.clone();
         let Some(frames) = frames else { return Some(0) };
         let mut troubled: Vec<(u32, Trouble)> = Vec::new();
-        let mut writes = 0u64;
+        let (mut writes, mut taken) = (0u64, 0usize);
         let bytes: &[u8] = &frames.bytes;
         for slot in &row.slots {
             if slot.from > flush.sequence {
@@ -68,8 +68,11 @@ impl<H: Handler> Worker<H> {
             let Some(socket) = self.sockets.get(slot.connection as usize) else { continue };
             writes += 1;
             match (&mut &*socket).write(bytes) {
-                Ok(n) if n == bytes.len() => {}
-                Ok(n) => troubled.push((slot.connection, Trouble::Full(n))),
+                Ok(n) if n == bytes.len() => taken += n,
+                Ok(n) => {
+                    taken += n;
+                    troubled.push((slot.connection, Trouble::Full(n)));
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     troubled.push((slot.connection, Trouble::Full(0)));
                 }
@@ -84,7 +87,8 @@ impl<H: Handler> Worker<H> {
             *written += writes as u32;
         }
         self.metrics.writes.inc_by(writes);
-        self.metrics.bytes.inc_by(writes * bytes.len() as u64);
+        // The rest of a cut flush goes out later and is not counted: it is what a slow viewer takes.
+        self.metrics.bytes.inc_by(taken as u64);
         for (index, trouble) in troubled {
             self.handle_trouble(index, &trouble, &frames, flush);
         }

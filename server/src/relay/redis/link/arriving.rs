@@ -9,7 +9,7 @@ use danmu_wire::{Event, Lane};
 
 use super::{Link, Load};
 use crate::relay::{
-    Change, Deliver, Opening,
+    Deliver, Opening,
     peers::Arrived,
     redis::{
         Connection, Session,
@@ -40,17 +40,16 @@ impl Link {
             (loaded.lost, loaded.events) = (0, Vec::new());
         }
         subscription.version = answer.version;
+        if let Some(all) = answer.moderation {
+            deliver.moderation(&room, &all);
+        }
         let offset = subscription.sequence.offset();
         if loaded.anew {
             if !loaded.events.is_empty() {
                 subscription.used = Some(Instant::now());
             }
-            let moderation = answer.moderation.unwrap_or_default();
-            deliver.opened(&room, Opening { epoch: answer.epoch, offset, log: loaded.events, moderation });
+            deliver.opened(&room, Opening { epoch: answer.epoch, offset, log: loaded.events });
         } else {
-            for change in answer.moderation.into_iter().flatten() {
-                moderate(&*deliver, &room, &change);
-            }
             if loaded.lost > 0 {
                 deliver.gap(&room, Lane::Priority, Some(loaded.lost));
             }
@@ -124,13 +123,13 @@ impl Link {
                     self.load(&room, commanding);
                 }
             }
-            Packet::Moderate(change) => moderate(&*deliver, &room, &change),
+            Packet::Moderate(change) => {
+                // A load that is under way may have looked before this, and would undo it.
+                subscription.reload |= subscription.sequence.is_loading();
+                if let Err(error) = deliver.moderate(&room, &change) {
+                    tracing::warn!(room = &*room, %error, "a mute or ban of another pod does not fit");
+                }
+            }
         }
-    }
-}
-
-fn moderate(deliver: &dyn Deliver, room: &str, change: &Change) {
-    if let Err(error) = deliver.moderate(room, change) {
-        tracing::warn!(room, %error, "a mute or ban of another pod does not fit");
     }
 }

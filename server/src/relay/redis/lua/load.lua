@@ -18,6 +18,6 @@ local version = redis.call('HGET', KEYS[3], 'version') or '0'
 local moderation = {}
 if version ~= ARGV[4] then
   moderation = redis.call('HGETALL', KEYS[3])
-  redis.call('EXPIRE', KEYS[3], ARGV[6])
 end
+redis.call('EXPIRE', KEYS[3], ARGV[6])
 return {epoch, string.format('%.0f', offset), redis.call('XRANGE', KEYS[2], from, '+'), version, moderation}
