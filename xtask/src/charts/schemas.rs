@@ -20,9 +20,6 @@ const DEFINITIONS: [(&str, &str); 2] = [
     ("github.com/envoyproxy/gateway@v1.9.1", "charts/gateway-helm/charts/crds/crds/generated"),
 ];
 
-/// Fields of DanmuFleet that the chart already writes and the operator brings; let through until they are there.
-const COMING: [&str; 2] = ["redis", "route"];
-
 /// Writes one file a kind, and returns the folder.
 pub(super) fn write(folder: &Path) -> Result<PathBuf, String> {
     println!("==> schemas of Kubernetes {KUBERNETES}, Gateway API, Envoy Gateway");
@@ -128,13 +125,6 @@ fn of_definition(definition: &Value) -> Vec<(String, Value)> {
                 // What every object has besides.
                 for (field, kind) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
                     fields.insert(field.into(), json!({"type": kind}));
-                }
-            }
-            if kind == "DanmuFleet"
-                && let Some(fields) = schema["properties"]["spec"]["properties"].as_object_mut()
-            {
-                for field in COMING {
-                    fields.entry(field).or_insert_with(|| json!({}));
                 }
             }
             (name(&kind, &text(&spec["group"]), &text(&version["name"])), strict(&schema))
