@@ -16,7 +16,7 @@ pub(crate) fn explain(file: &Path, json: bool) -> Result<String, String> {
     let text = text.map_err(|error| format!("{place}: cannot be read: {error}"))?;
     let observation: Observation = serde_json::from_str(&text).map_err(|error| {
         format!(
-            "{place}: is no observation: {error}; an operator with RUST_LOG=info,observation=debug logs them"
+            "{place}: is no observation: {error}; an operator with DANMU_LOG=info,observation=debug logs them"
         )
     })?;
     let plan = plan(&observation);

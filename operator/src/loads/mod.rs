@@ -60,6 +60,8 @@ impl LoadError {
 pub(crate) trait Loads: Send + Sync + 'static {
     /// What the pod of this uid last said.
     fn last(&self, uid: &str) -> Option<Arc<Told>>;
+    /// Whether the pod of this uid has been asked since this process began, whatever came of it.
+    fn is_asked(&self, uid: &str) -> bool;
     /// `POST /drain`; the pod counts as draining from then on.
     fn drain(&self, target: &Target, seconds: u32) -> impl Future<Output = Result<(), LoadError>> + Send;
     /// `DELETE /drain`.

@@ -37,7 +37,8 @@ pub(crate) fn fleet(
     let mut draining: Vec<u32> = draining.map(|pod| pod.ordinal).chain(plan.drain.iter().copied()).collect();
     draining.sort_unstable();
     draining.dedup();
-    let viewers = observation.pods.iter().filter_map(|pod| pod.load).map(|load| load.viewers).sum();
+    let viewers = observation.pods.iter().filter_map(|pod| pod.load);
+    let viewers = viewers.fold(0u32, |all, load| all.saturating_add(load.viewers));
     let selector: Vec<String> =
         names::selector(&seen.fleet.name_any()).iter().map(|(key, value)| format!("{key}={value}")).collect();
     let now = vec![
