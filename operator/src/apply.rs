@@ -153,7 +153,7 @@ pub(crate) fn fingerprint(body: &Value) -> String {
 fn holds(wanted: &Value, found: &Value, quantities: bool) -> bool {
     match (wanted, found) {
         (Value::Object(wanted), Value::Object(found)) => wanted.iter().all(|(name, value)| {
-            let quantities = matches!(name.as_str(), "requests" | "limits");
+            let quantities = quantities || matches!(name.as_str(), "requests" | "limits");
             found.get(name).map_or_else(|| is_nothing(value), |found| holds(value, found, quantities))
         }),
         (Value::Array(wanted), Value::Array(found)) => {

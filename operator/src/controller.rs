@@ -57,7 +57,10 @@ pub(crate) struct Context<L> {
 /// What is kept of a fleet between reconciles; losing it does no harm.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
+    /// When this process first saw it.
     since: Option<Instant>,
+    /// Why it is `Degraded`, for metrics.
+    pub(crate) degraded: Option<String>,
     keys: Option<(Instant, Keys)>,
     pub(crate) told: ViewerCounts,
 }
@@ -256,6 +259,7 @@ impl<L> Context<L> {
         let there: std::collections::HashSet<String> =
             self.stores.fleets.state().iter().filter_map(|fleet| fleet.meta().uid.clone()).collect();
         all.retain(|uid, _| there.contains(uid));
+        self.metrics.degraded(all.values().filter_map(|memory| memory.degraded.clone()));
     }
 }
 

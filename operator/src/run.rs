@@ -1,6 +1,6 @@
 //! `danmu-operator run`: lease, watches, poller, controller, health; and the end of them all.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +19,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     build::{ADMIN_PORT, Settings},
@@ -36,6 +36,8 @@ use crate::{
 
 /// Fleets that are reconciled at once.
 const AT_ONCE: u16 = 8;
+/// Between two attempts to reach the API at the start.
+const RETRY: Duration = Duration::from_secs(2);
 /// Unreadable objects that wait to be told; the watch waits with the rest.
 const FAULTS: usize = 256;
 
@@ -74,8 +76,13 @@ pub(crate) async fn run(told: Told) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::default());
     let health = Health::new(Arc::clone(&metrics));
     let mut asked_to_end = std::pin::pin!(asked_to_end()?);
-    let leadership = Leadership::seek(config, &told.namespace, &told.identity).await?;
     let mut serving = tokio::spawn(health.clone().serve(told.health));
+    let seeking = sought(config, &told, &health);
+    let leadership = tokio::select! {
+        leadership = seeking => leadership?,
+        () = &mut asked_to_end => return Ok(()),
+        ended = &mut serving => return Err(health_error(ended)),
+    };
     info!(identity = told.identity, "waiting for the lease");
     tokio::select! {
         () = leadership.gained() => {}
@@ -92,6 +99,23 @@ pub(crate) async fn run(told: Told) -> Result<(), RunError> {
     };
     leadership.release().await;
     ended
+}
+
+/// Asks for the lease until the API answers: a process that ended instead would be started ever more rarely.
+async fn sought(config: Config, told: &Told, health: &Health) -> Result<Leadership, LeaderError> {
+    health.waits(|| vec!["a first answer of the API on the Lease"]);
+    loop {
+        match Leadership::seek(config.clone(), &told.namespace, &told.identity).await {
+            Err(LeaderError::Lease(error)) => {
+                warn!(%error, namespace = told.namespace, "the Lease cannot be asked for; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+            done => {
+                health.stands_by();
+                return done;
+            }
+        }
+    }
 }
 
 fn health_error(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> RunError {
@@ -129,7 +153,7 @@ async fn lead(client: Client, told: Told, metrics: Arc<Metrics>, health: Health)
         memory: std::sync::Mutex::default(),
     });
     let seen = Arc::clone(&context);
-    health.leads(move || seen.stores.missing());
+    health.waits(move || seen.stores.missing());
     let seen = Arc::clone(&context);
     let drain_seconds = move |target: &Target| seen.drain_seconds(target);
     let polling = poll(loads, context.stores.pods.clone(), drain_seconds, metrics);
