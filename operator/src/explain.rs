@@ -5,7 +5,10 @@ use std::{fs, io::Read, path::Path};
 use danmu_plan::{Observation, plan};
 
 /// The plan in sentences, or as JSON.
-pub(crate) fn explain(file: &Path, json: bool) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong with the file, in words.
+pub fn explain(file: &Path, json: bool) -> Result<String, String> {
     let place = file.display();
     let text = if file == Path::new("-") {
         let mut text = String::new();
