@@ -85,7 +85,10 @@ async fn the_gateway_api_may_come_late_and_a_url_is_told_once_its_route_is_accep
         (routes(&cluster).list(&ListParams::default()).await.ok()?.items.len() == 2).then_some(())
     })
     .await;
-    assert_eq!(cluster.room_condition("finals", "Routed").await.1, "RoutePending");
+    eventually("it says that nobody took the route yet", 20, async || {
+        (cluster.room_condition("finals", "Routed").await.1 == "RoutePending").then_some(())
+    })
+    .await;
     let room: DanmuRoom = cluster.api().get("finals").await.unwrap();
     assert_eq!(room.status.unwrap().url, None, "nobody said yet that it works");
     accept(&cluster).await;
