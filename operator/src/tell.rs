@@ -1,7 +1,7 @@
 //! Writes statuses that changed, and Events.
 
 use danmu_crds::{DanmuRoom, RoomStatus};
-use danmu_plan::{Observation, Plan};
+use danmu_plan::{Observation, Placed, Plan};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition,
@@ -59,7 +59,9 @@ pub(crate) async fn statuses<L>(
         let Some(&room) = by_name.get(&room_plan.name) else { continue };
         let status = report::room(seen, observation, room, room_plan, &shared, &mut memory.told);
         if room.status.as_ref() != Some(&status) {
-            writes.push(tell_room(context, room, status));
+            // A cold room is as well as its fleet, and that tells it: one Event, and not one for each room.
+            let loud = room_plan.hot || room_plan.placed == Placed::TooManyHotRooms;
+            writes.push(tell_room(context, room, status, loud));
         }
     }
     all(writes).await
@@ -80,7 +82,7 @@ pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, n
     for room in &rooms {
         let status = report::without_fleet(room, jiff::Timestamp::now());
         if room.status.as_ref() != Some(&status) {
-            writes.push(tell_room(context, room, status));
+            writes.push(tell_room(context, room, status, true));
         }
     }
     if let Err(error) = all(writes).await {
@@ -88,11 +90,19 @@ pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, n
     }
 }
 
-async fn tell_room<L>(context: &Context<L>, room: &DanmuRoom, status: RoomStatus) -> Result<(), kube::Error> {
+async fn tell_room<L>(
+    context: &Context<L>,
+    room: &DanmuRoom,
+    status: RoomStatus,
+    loud: bool,
+) -> Result<(), kube::Error> {
     match write(context, room, &status).await {
         // Deleted meanwhile, or made anew.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
         done => done?,
+    }
+    if !loud {
+        return Ok(());
     }
     let old = room.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
     tell(context, &room.object_ref(&()), report::edges(old, &status.conditions, &[])).await;
