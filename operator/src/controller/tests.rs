@@ -259,3 +259,17 @@ async fn no_pod_drains_while_a_slice_may_still_name_it() {
     let (context, _) = with_a_refused_room(refused).await;
     assert_eq!(*context.loads.asked.lock().unwrap(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn the_statuses_of_very_many_rooms_hold_up_no_reconcile_and_hot_rooms_come_first() {
+    let cold = |n: u32| serde_json::to_value(&*trials::room(&format!("cold-{n}"), json!({}))).unwrap();
+    let hot = trials::room("zz-hot", json!({"expectedViewers": 9000}));
+    let mut rooms: Vec<Value> = (0..700).map(cold).collect();
+    rooms.push(serde_json::to_value(&*hot).unwrap());
+    let stores = Stores::of(vec![fleet(json!({}))], rooms, vec![pod(0)], settled(json!({}), 1));
+    let (context, asked) = surroundings(stores, |_| None);
+    say(&context, 0, (*told(&[])).clone());
+    assert_eq!(once(&context).await.unwrap(), Action::requeue(AGAIN_MOVING), "200 are left");
+    assert_eq!(asked.with("/danmurooms/").len(), 500);
+    assert_eq!(asked.with("/danmurooms/zz-hot/status").len(), 1);
+}
