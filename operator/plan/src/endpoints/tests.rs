@@ -115,3 +115,44 @@ fn a_few_viewers_are_no_imbalance() {
     (room.expected_viewers, room.viewers) = (0, vec![Share { pod: 0, viewers: 20 }]);
     assert_eq!(endpoints(&world).pods, [0, 1, 2]);
 }
+
+#[test]
+fn a_full_pod_leaves_at_once() {
+    let mut world = world();
+    let rests = Some(start() - SignedDuration::from_secs(1));
+    world.seen.rooms[0].endpoints.changed_at = rests;
+    world.seen.rooms[0].viewers[2].viewers = 1_100;
+    assert_eq!(endpoints(&world).changed_at, rests, "over its share: that can wait");
+    world.seen.pods.pop();
+    (world.seen.replicas, world.seen.fleet.replicas.max) = (3, 3);
+    world.seen.pods[2].load.as_mut().unwrap().viewers = 15_000;
+    assert_eq!(endpoints(&world).pods, [0, 1]);
+}
+
+#[test]
+fn viewers_come_to_the_newest_revision_while_a_rollout_runs_and_while_it_has_room() {
+    let mut world = world();
+    for pod in &mut world.seen.pods[..2] {
+        pod.current = false;
+    }
+    assert_eq!(endpoints(&world).pods, [2, 3], "pod 1 drains, and pod 0 would send them away again");
+    world.seen.rooms[0].viewers = [2, 3].map(|pod| Share { pod, viewers: 1_200 }).to_vec();
+    assert_eq!(endpoints(&world).pods, [0], "they are over their share");
+    world.seen.rooms[0].viewers.clear();
+    world.seen.fleet.paused = true;
+    assert_eq!(endpoints(&world).pods, [0, 1, 2], "nobody knows for how long");
+}
+
+#[test]
+fn a_new_placement_is_followed_at_once() {
+    let just_now = Some(start() - SignedDuration::from_secs(1));
+    let mut grown = world();
+    let room = &mut grown.seen.rooms[0];
+    room.placement = vec![Share { pod: 0, viewers: 3_000 }];
+    room.endpoints = Endpoints { pods: vec![0], changed_at: just_now };
+    assert_eq!(endpoints(&grown), Endpoints { pods: vec![0, 1, 2], changed_at: Some(start()) });
+    // The slice names a pod that is another room's.
+    let mut moved = world();
+    moved.seen.rooms[0].endpoints = Endpoints { pods: vec![0, 1, 3], changed_at: just_now };
+    assert_eq!(endpoints(&moved).pods, [0, 1, 2]);
+}
