@@ -1,35 +1,34 @@
 #!/usr/bin/env bash
-# Takes a cluster away, whatever state it is in: processes, mounts, network, cgroups, files. What was built and
-# downloaded stays.
-#
-#   down.sh node|fake
+# Takes a cluster away, whatever state it is in: processes, mounts, network, cgroups, files. Everything is killed,
+# for nothing of it is kept, and so there is no order in which this could fail. What was built and downloaded stays.
 set -uo pipefail
 trap '' INT TERM   # a second Ctrl-C must not leave half of it
 . "$(dirname "$0")/env.sh"
 . "$HERE/network.sh"
 [ -d "$RUN" ] || exit 0
 
-# The pods are killed and not asked: nothing of them is kept. containerd must be gone by then, and without it
-# there is no order in which this could fail.
 remove_pods() {
-  local pid id task=$RUN/containerd/state/io.containerd.runtime.v2.task/k8s.io
-  # The shims; each has containerd's address among its arguments.
-  for pid in /proc/[0-9]*; do
-    if tr '\0' ' ' < "$pid/cmdline" 2>/dev/null | grep -qF -- "-address $CONTAINERD"; then kill -KILL "${pid#/proc/}"; fi
+  local process pids id tasks=$RUN/containerd/state/io.containerd.runtime.v2.task/k8s.io
+  # The shims; each has containerd's address among its arguments. A process may be gone by the time it is read.
+  for process in /proc/[0-9]*; do
+    { tr '\0' ' ' < "$process/cmdline" | grep -qF -- "-address $CONTAINERD" && kill -KILL "${process#/proc/}"; } 2>/dev/null
   done
   # The containers. A killed process stays in its cgroup until it is reaped.
-  for _ in $(seq 50); do
-    pids=$(cat $(find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs 2>/dev/null) /dev/null)
+  for _ in $(seq 100); do
+    pids=$(find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
     [ -n "$pids" ] || break
     kill -KILL $pids 2>/dev/null
     sleep 0.1
   done
   find /sys/fs/cgroup -depth -path '*/kubepods*' -type d -exec rmdir {} + 2>/dev/null
-  # What shims and plugins keep outside of our folder.
-  for id in $(ls "$task" 2>/dev/null); do
-    rm -f "$(sed 's|^unix://||' "$task/$id/address" 2>/dev/null)" /var/lib/cni/results/*-"$id"-*
+  # What is kept outside of our folder by shims, plugins and the kubelet.
+  for id in $(ls "$tasks" 2>/dev/null); do
+    rm -f "$(sed 's|^unix://||' "$tasks/$id/address" 2>/dev/null)" /var/lib/cni/results/*-"$id"-*
     rm -rf "/run/containerd/runc/k8s.io/$id"
   done
+  find /var/log/containers -lname "$RUN/*" -delete 2>/dev/null
+  rmdir /var/log/containers 2>/dev/null
+  [ ! -e "$RUN/made-var-lib-kubelet" ] || rm -rf /var/lib/kubelet
 }
 
 unmount() { # volumes of pods, their namespaces, root file systems
@@ -37,9 +36,7 @@ unmount() { # volumes of pods, their namespaces, root file systems
     while read -r mount; do umount "$mount" 2>/dev/null || umount -l "$mount"; done
 }
 
-stop 10 kwok kubelet kube-proxy kube-scheduler kube-controller-manager
-stop 10 kube-apiserver containerd
-stop 10 etcd
+kill_all kwok kubelet kube-proxy kube-scheduler kube-controller-manager kube-apiserver containerd etcd
 if [ "$MODE" = node ]; then
   remove_pods
   unmount

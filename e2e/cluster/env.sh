@@ -1,21 +1,19 @@
 # Sourced by the scripts here: where things are, and how programs are started and stopped.
 #
-# Two kinds of cluster, named by the first argument of each script:
+# Two kinds of cluster, told by DANMU_CLUSTER_MODE; `cargo xtask e2e` sets it, and what stands with `:?` below:
 #   node   everything, with one real node; one of them on a machine, as root
 #   fake   a control plane on 127.0.0.1 whose nodes are kwok's; any number, each with a PORT_OFFSET of its own
-MODE=${1:-}
+MODE=${DANMU_CLUSTER_MODE:?}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-CACHE=${DANMU_CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/danmu-cluster}
+CACHE=${DANMU_CLUSTER_DIR:?}
 case $MODE in
   node) PORT_OFFSET=0 NODE_IP=198.18.0.1 ;;
   fake) PORT_OFFSET=${PORT_OFFSET:-100} NODE_IP=127.0.0.1 ;;
-  *) echo "usage: $0 node|fake ..." >&2; exit 2 ;;
 esac
 RUN=$CACHE/$MODE-$PORT_OFFSET            # all that a cluster leaves on the disk; down.sh removes it
 LOGS=$RUN/logs PKI=$RUN/pki
-export KUBECONFIG=$RUN/kubeconfig
-# `cargo xtask e2e` builds the programs and says where they are.
-BIN=${DANMU_CLUSTER_BIN:?is set by cargo xtask e2e: the folder with the programs of e2e/cluster/kubernetes}
+export KUBECONFIG=$RUN/kubeconfig KUBECACHEDIR=$RUN/kubectl-cache
+BIN=${DANMU_CLUSTER_BIN:?}               # the programs that e2e/cluster/kubernetes makes
 
 NODE_NAME=node1
 # 198.18.0.0/15 is kept for benchmarks between hosts of one's own (RFC 2544): nobody can be there, so nothing
@@ -43,15 +41,12 @@ start() {
 # A pid may have gone to another process since: ours has our folder in its arguments.
 running() { [ -s "$RUN/pids/$1.pid" ] && grep -qsF "$RUN/" "/proc/$(cat "$RUN/pids/$1.pid")/cmdline"; }
 
-# stop SECONDS NAME... : TERM to all, wait for all, then KILL.
-stop() {
-  local end=$((SECONDS + $1)) name; shift
-  for name in "$@"; do running "$name" && kill -TERM "$(cat "$RUN/pids/$name.pid")"; done
+# kill_all NAME... : at once; returns when they are gone.
+kill_all() {
+  local name
+  for name in "$@"; do running "$name" && kill -KILL "$(cat "$RUN/pids/$name.pid")"; done
   for name in "$@"; do
-    while running "$name"; do
-      [ $SECONDS -lt $end ] || { kill -KILL "$(cat "$RUN/pids/$name.pid")"; break; }
-      sleep 0.1
-    done
+    while running "$name"; do sleep 0.05; done
     rm -f "$RUN/pids/$name.pid"
   done
 }

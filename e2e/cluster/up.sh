@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Brings a Kubernetes up from programs in a folder. What runs already is left alone, so a second call heals.
 #
-#   up.sh node      etcd, API server, controller-manager, scheduler, containerd, kubelet, kube-proxy, CoreDNS;
-#                   takes the images (OCI tars) of $CACHE/images
-#   up.sh fake N    the first four, and kwok, which plays the kubelet of N nodes; no root needed
+#   DANMU_CLUSTER_MODE=node up.sh     etcd, API server, controller-manager, scheduler, containerd, kubelet,
+#                                     kube-proxy, CoreDNS; loads the images (OCI tars) of $CACHE/images
+#   DANMU_CLUSTER_MODE=fake up.sh N   the first four, and kwok, which plays the kubelets of N nodes; not as root
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$HERE/network.sh"
@@ -109,6 +109,8 @@ YAML
 mkdir -p "$RUN"/{pids,etcd,conf,loaded} "$LOGS"
 . "$HERE/pki.sh"
 if [ "$MODE" = node ]; then
+  # The kubelet makes this one beside our folder.
+  [ -e /var/lib/kubelet ] || touch "$RUN/made-var-lib-kubelet"
   mkdir -p "$RUN"/{containerd,cni/net.d,kubelet,pod-logs}
   for file in "$HERE"/conf/*; do configure "$file" > "$RUN/conf/$(basename "$file")"; done
   mv "$RUN/conf/cni.conflist" "$RUN/cni/net.d/danmu.conflist"
@@ -122,4 +124,4 @@ start_etcd
 start_apiserver
 wait_for 60 kube-apiserver kubectl get --raw /readyz
 start_controllers
-if [ "$MODE" = node ]; then start_node; else start_fake_nodes "${2:?how many nodes}"; fi
+if [ "$MODE" = node ]; then start_node; else start_fake_nodes "${1:-0}"; fi

@@ -5,7 +5,9 @@ mod bench;
 mod charts;
 mod commands;
 mod crds;
+mod e2e;
 mod fuzz;
+mod go;
 mod image;
 mod openapi;
 mod page;
@@ -74,6 +76,8 @@ enum Task {
     },
     /// Lint the charts, render them with each of charts/danmu/ci and check what comes out; needs Go.
     Charts,
+    /// Tests on a real cluster with a real gateway, which come up first and are taken down after.
+    E2e(e2e::Arguments),
     /// Build the images of server and operator as OCI tarballs, without Docker.
     Image(image::Arguments),
     /// Write server/openapi.json, the admin API's document, from the server's code.
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
         Task::Soak { minutes, seed, cluster, no_recovery } => soak::run(minutes, seed, cluster, no_recovery),
         Task::Crds { check } => crds::run(&commands::root(), check),
         Task::Charts => charts::run(),
+        Task::E2e(arguments) => e2e::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
         Task::Openapi { check } => openapi::run(check),
     };
