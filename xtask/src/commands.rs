@@ -2,8 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    path::{Path, PathBuf},
     os::unix::process::CommandExt,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{Mutex, OnceLock, PoisonError},
     time::Instant,

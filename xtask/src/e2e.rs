@@ -23,7 +23,7 @@ use crate::{
     server::target,
 };
 
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Only the tests that have this in their name.
     filter: Option<String>,
@@ -35,9 +35,12 @@ pub(crate) struct Arguments {
     down: bool,
     /// A control plane with this many nodes that only say they run pods, and the tests made for it. It can run
     /// beside others: its ports are moved by PORT_OFFSET (100).
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20")]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = FAKE_NODES)]
     fake_nodes: Option<u16>,
 }
+
+/// Room for the 200 pods that the tests have.
+const FAKE_NODES: &str = "20";
 
 /// What the tests are told of a cluster, as environment variables.
 type Environment = Vec<(&'static str, String)>;
@@ -61,6 +64,12 @@ trait Cluster {
     }
 }
 
+/// What CI runs: both kinds of cluster, the quicker first.
+pub(crate) fn all() -> Result<(), String> {
+    run(&Arguments { fake_nodes: FAKE_NODES.parse().ok(), ..Arguments::default() })?;
+    run(&Arguments::default())
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let cluster: Box<dyn Cluster> = match arguments.fake_nodes {
         Some(nodes) => Box::new(own::FakeNodes { nodes }),
@@ -72,20 +81,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     }
     let started = Instant::now();
     tidy_up_after_interrupts()?;
+    // What an earlier run left would be taken for this one's.
+    let artifacts = artifacts(&*cluster);
+    let _ = fs::remove_dir_all(&artifacts);
+    fs::create_dir_all(&artifacts).map_err(|error| format!("{}: {error}", artifacts.display()))?;
     cluster.prepare()?;
-    let done = cluster.up().and_then(|()| test(&*cluster, arguments.filter.as_deref()));
+    step("build of the tests", tests(&*cluster, &["--no-run"]))?;
+    let done = cluster.up().and_then(|()| {
+        let name = format!("tests on the cluster: {}", arguments.filter.as_deref().unwrap_or("all"));
+        let mut tests = tests(&*cluster, &["--", "--test-threads", "1", "--nocapture"]);
+        tests.args(&arguments.filter).envs(environment(&*cluster)?);
+        step(&name, tests)
+    });
     if done.is_err() && !interrupted() {
-        artifacts::collect(&*cluster, &artifacts());
-        println!("    logs, events and objects: {}", artifacts().display());
+        artifacts::collect(&*cluster, &artifacts);
+        println!("    logs, events and objects: {}", artifacts.display());
     }
     if arguments.keep && !interrupted() {
-        tell_how_to_use(&*cluster);
+        tell_how_to_use(&*cluster)?;
     } else {
-        println!("==> the cluster goes down");
         cluster.down()?;
     }
     println!("    e2e, all of it: {:.0} s", started.elapsed().as_secs_f64());
     done
+}
+
+/// Cargo on the tests for a kind of cluster.
+fn tests(cluster: &dyn Cluster, arguments: &[&str]) -> Command {
+    let mut command =
+        cargo(&["test", "--package", "danmu-e2e", "--features", "cluster", "--test", cluster.tests()]);
+    command.args(arguments);
+    command
 }
 
 fn docker_answers() -> bool {
@@ -93,20 +119,8 @@ fn docker_answers() -> bool {
 }
 
 /// What a red run leaves; tests may leave more there.
-fn artifacts() -> PathBuf {
-    target().join("e2e")
-}
-
-fn test(cluster: &dyn Cluster, filter: Option<&str>) -> Result<(), String> {
-    let artifacts = artifacts();
-    // What an earlier run left would be taken for this one's.
-    let _ = fs::remove_dir_all(&artifacts);
-    fs::create_dir_all(&artifacts).map_err(|error| format!("{}: {error}", artifacts.display()))?;
-    let name = format!("tests on the cluster: {}", filter.unwrap_or("all"));
-    let mut tests = cargo(&["test", "--package", "danmu-e2e", "--features", "cluster"]);
-    tests.args(["--test", cluster.tests(), "--", "--test-threads", "1", "--nocapture"]).args(filter);
-    tests.envs(environment(cluster)?);
-    step(&name, tests)
+fn artifacts(cluster: &dyn Cluster) -> PathBuf {
+    target().join("e2e").join(cluster.tests())
 }
 
 fn environment(cluster: &dyn Cluster) -> Result<Environment, String> {
@@ -115,30 +129,37 @@ fn environment(cluster: &dyn Cluster) -> Result<Environment, String> {
         ("KUBECONFIG", cluster.kubeconfig().display().to_string()),
         ("DANMU_E2E_KUBECTL", cluster.kubectl().display().to_string()),
         ("DANMU_E2E_HELM", HELM.install()?.display().to_string()),
-        ("DANMU_E2E_ARTIFACTS", artifacts().display().to_string()),
+        ("DANMU_E2E_ARTIFACTS", artifacts(cluster).display().to_string()),
         ("DANMU_E2E_API_SERVER", file("api-server.sh").display().to_string()),
         ("DANMU_E2E_KILL", file("kill.sh").display().to_string()),
     ]);
     Ok(environment)
 }
 
-fn tell_how_to_use(cluster: &dyn Cluster) {
-    println!("==> the cluster stays up; `cargo xtask e2e --down` (with the same options) takes it down");
-    for (name, value) in environment(cluster).unwrap_or_default() {
+fn tell_how_to_use(cluster: &dyn Cluster) -> Result<(), String> {
+    println!(
+        "==> the cluster stays up; the same command with --down instead of --keep takes it down. To use it:"
+    );
+    for (name, value) in environment(cluster)? {
         println!("export {name}={value}");
     }
+    println!("\"$DANMU_E2E_KUBECTL\" get pods --all-namespaces");
+    Ok(())
 }
 
 /// kubectl as the cluster's admin.
 fn kubectl(cluster: &dyn Cluster, arguments: &[&str]) -> Command {
     let mut command = program(cluster.kubectl(), arguments, ".");
-    command.env("KUBECONFIG", cluster.kubeconfig()).env("KUBECACHEDIR", cluster.kubeconfig().with_file_name("kubectl-cache"));
+    command
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .env("KUBECACHEDIR", cluster.kubeconfig().with_file_name("kubectl-cache"));
     command
 }
 
 /// Our CustomResourceDefinitions; the tests install the rest.
 fn install_definitions(cluster: &dyn Cluster) -> Result<(), String> {
-    let mut helm = program(HELM.install()?, &["upgrade", "--install", "danmu-crds", "danmu-crds", "--wait"], "charts");
+    let mut helm =
+        program(HELM.install()?, &["upgrade", "--install", "danmu-crds", "danmu-crds", "--wait"], "charts");
     helm.args(["--namespace", "default"]).env("KUBECONFIG", cluster.kubeconfig());
     helm.stdout(std::process::Stdio::null());
     step("chart danmu-crds", helm)

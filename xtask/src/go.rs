@@ -14,6 +14,10 @@ use crate::commands::{program, step};
 /// The newest Kubernetes we know, and the one that `e2e` runs; e2e/cluster/kubernetes/go.mod has it too.
 pub(crate) const KUBERNETES: &str = "1.37.2";
 
+/// The gateway that `e2e` runs, and the Gateway API it is made for; the charts are checked against both.
+pub(crate) const ENVOY_GATEWAY: &str = "github.com/envoyproxy/gateway@v1.9.1";
+pub(crate) const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
+
 pub(crate) const HELM: Tool = Tool { name: "helm", package: "helm.sh/helm/v3/cmd/helm", version: "v3.22.0" };
 
 /// Where builds and downloads are kept.

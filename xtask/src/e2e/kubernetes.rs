@@ -15,8 +15,15 @@ use crate::{
 };
 
 /// Names of the one binary that main.go is.
-const COMPONENTS: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+const COMPONENTS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+];
 
 /// What kwok's nodes and pods do when; kwok does nothing without.
 const STAGES: [&str; 3] = ["node/fast", "node/heartbeat-with-lease", "pod/fast"];
@@ -43,7 +50,9 @@ pub(super) fn install() -> Result<(), String> {
     if folder.exists() {
         return Ok(());
     }
-    println!("    Kubernetes {KUBERNETES} is built: about 10 minutes on 2 cores the first time, and 4 GB of memory");
+    println!(
+        "    Kubernetes {KUBERNETES} is built: about 10 minutes on 2 cores the first time, and 4 GB of memory"
+    );
     let unfinished = folder.with_extension("unfinished");
     fs::create_dir_all(&unfinished).map_err(|error| format!("{}: {error}", unfinished.display()))?;
     build(&unfinished, ".", "kubernetes", &flags())?;
@@ -62,7 +71,8 @@ pub(super) fn install() -> Result<(), String> {
 }
 
 fn build(folder: &Path, package: &str, name: &str, flags: &str) -> Result<(), String> {
-    let mut command = go(&["build", "-mod=readonly", "-trimpath", "-ldflags", flags, "-o"], "e2e/cluster/kubernetes");
+    let mut command =
+        go(&["build", "-mod=readonly", "-trimpath", "-ldflags", flags, "-o"], "e2e/cluster/kubernetes");
     command.arg(folder.join(name)).arg(package);
     step(&format!("{name} from its Go modules"), command)
 }
@@ -91,7 +101,8 @@ fn write_stages(to: &Path) -> Result<(), String> {
     for name in STAGES {
         let folder = module.join("kustomize/stage").join(name);
         let in_folder = |error| format!("{}: {error}", folder.display());
-        let mut paths: Vec<_> = fs::read_dir(&folder).map_err(in_folder)?.flatten().map(|file| file.path()).collect();
+        let mut paths: Vec<_> =
+            fs::read_dir(&folder).map_err(in_folder)?.flatten().map(|file| file.path()).collect();
         paths.sort();
         for path in paths.iter().filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
