@@ -29,15 +29,26 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Runs a named step.
-pub(crate) fn step(name: &str, mut command: Command) -> Result<(), String> {
+pub(crate) fn step(name: &str, command: Command) -> Result<(), String> {
+    let done = timed(name, command, status);
+    if interrupted() { Err(format!("{name}: interrupted")) } else { done }
+}
+
+/// A step that tidies up, and so is taken after an interrupt too. A second one must not reach it.
+pub(crate) fn tidy_up(name: &str, command: Command) -> Result<(), String> {
+    timed(name, command, |command| command.process_group(0).status())
+}
+
+fn timed(
+    name: &str,
+    mut command: Command,
+    status: impl Fn(&mut Command) -> std::io::Result<ExitStatus>,
+) -> Result<(), String> {
     println!("==> {name}");
     let started = Instant::now();
     let status = status(&mut command).map_err(|error| {
         format!("{name}: {} cannot be run: {error}", command.get_program().to_string_lossy())
     })?;
-    if interrupted() {
-        return Err(format!("{name}: interrupted"));
-    }
     if !status.success() {
         return Err(format!("{name}: failed ({status})"));
     }
@@ -84,7 +95,7 @@ fn status(command: &mut Command) -> std::io::Result<ExitStatus> {
     let mut child = {
         let mut running = lock();
         if running.interrupted {
-            return Err(std::io::ErrorKind::Interrupted.into());
+            return Err(std::io::Error::other("we were interrupted"));
         }
         // A group of its own: the terminal's Ctrl-C comes to us alone, and we pass it on.
         let child = command.process_group(0).spawn()?;

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         arguments.component.map_or(vec![Component::Server, Component::Operator], |one| vec![one]);
     let binaries = match &arguments.binaries {
         Some(folder) => folder.clone(),
-        None => build(&components)?,
+        None => build(&components, "release")?,
     };
     let folder = target().join("images");
     fs::create_dir_all(&folder).map_err(in_file(&folder))?;
@@ -120,7 +120,7 @@ fn in_file<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String {
 }
 
 /// Statically linked against glibc, whose allocator is what the benchmarks were made with.
-pub(crate) fn build(components: &[Component]) -> Result<PathBuf, String> {
+pub(crate) fn build(components: &[Component], profile: &str) -> Result<PathBuf, String> {
     if components.iter().any(|component| matches!(component, Component::Server)) {
         if page::has_npm() {
             page::build()?;
@@ -129,13 +129,13 @@ pub(crate) fn build(components: &[Component]) -> Result<PathBuf, String> {
         }
     }
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut command = cargo(&["build", "--release", "--locked", "--target", &triple]);
+    let mut command = cargo(&["build", "--profile", profile, "--locked", "--target", &triple]);
     for component in components {
         command.args(["--package", component.name()]);
     }
     command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     step("static binaries", command)?;
-    Ok(target().join(triple).join("release"))
+    Ok(target().join(triple).join(profile))
 }
 
 /// An image from scratch has no loader: a binary that asks for one (PT_INTERP) would not be found by name.

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -57,7 +58,7 @@ pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
 /// Writes ours into a folder.
 pub(super) fn make_ours(folder: &Path) -> Result<(), String> {
     fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let binaries = image::build(&[Component::Server, Component::Operator])?;
+    let binaries = image::build(&[Component::Server, Component::Operator], "e2e")?;
     for ((component, tag), path) in OURS.iter().zip(files(folder)) {
         image::write(*component, "localhost", tag, &binaries, &path)?;
     }
@@ -135,9 +136,10 @@ fn envoy() -> Result<PathBuf, String> {
     Ok(binary)
 }
 
-/// Whether a file is there and newer than what it is made of.
+/// Whether a file is there and newer than what it is made of. By the time of the last change here: a package
+/// brings the time of its build.
 fn is_newer(file: &Path, than: &Path) -> bool {
-    let time = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
+    let time = |path: &Path| fs::metadata(path).map(|about| (about.ctime(), about.ctime_nsec())).ok();
     time(file).zip(time(than)).is_some_and(|(file, than)| file > than)
 }
 

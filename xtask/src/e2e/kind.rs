@@ -8,7 +8,7 @@ use std::{
 
 use super::{Cluster, Environment, file, gateway, images, install_definitions};
 use crate::{
-    commands::{program, step},
+    commands::{program, step, tidy_up},
     go::{HELM, Tool, cache},
 };
 
@@ -60,8 +60,8 @@ impl Cluster for Kind {
     }
 
     fn down(&self) -> Result<(), String> {
-        step("kind's cluster", Kind::kind(&["delete", "cluster"])?)?;
-        step("routes into it", program(file("kind-routes.sh"), &[], "."))
+        tidy_up("cluster goes down", Kind::kind(&["delete", "cluster"])?)?;
+        tidy_up("routes into it", program(file("kind-routes.sh"), &[], "."))
     }
 
     fn kubeconfig(&self) -> PathBuf {

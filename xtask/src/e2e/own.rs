@@ -8,7 +8,7 @@ use std::{
 
 use super::{Cluster, Environment, file, gateway, images, install_definitions, kubernetes, setting};
 use crate::{
-    commands::{apt_get_install, program, step},
+    commands::{apt_get_install, program, step, tidy_up},
     go::{HELM, cache},
 };
 
@@ -52,7 +52,7 @@ impl Cluster for Node {
     }
 
     fn down(&self) -> Result<(), String> {
-        step("cluster", script("down.sh", "node", &[]))
+        tidy_up("cluster goes down", script("down.sh", "node", &[]))
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -101,7 +101,7 @@ impl Cluster for FakeNodes {
     }
 
     fn down(&self) -> Result<(), String> {
-        step("cluster", script("down.sh", "fake", &[]))
+        tidy_up("cluster goes down", script("down.sh", "fake", &[]))
     }
 
     fn kubeconfig(&self) -> PathBuf {

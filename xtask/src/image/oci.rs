@@ -54,9 +54,13 @@ impl Image {
         self.files.insert(format!("{path}{slash}"), entry);
     }
 
-    /// Writes it whole or not at all: what imports it may be watching.
+    /// Writes it whole or not at all: what imports it may be watching. The same image is not written again, so
+    /// that the file's time tells of changes.
     pub(crate) fn write(&self, path: &Path) -> io::Result<u64> {
         let tar = self.tar()?;
+        if fs::read(path).is_ok_and(|there| there == tar) {
+            return Ok(tar.len() as u64);
+        }
         let unfinished = path.with_extension("tmp");
         File::create(&unfinished)?.write_all(&tar)?;
         fs::rename(&unfinished, path)?;
