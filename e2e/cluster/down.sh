@@ -8,24 +8,25 @@ trap '' INT TERM   # a second Ctrl-C must not leave half of it
 [ -d "$RUN" ] || exit 0
 
 remove_pods() {
-  local process pids id tasks=$RUN/containerd/state/io.containerd.runtime.v2.task/k8s.io
+  local process id pids tasks=$RUN/containerd/state/io.containerd.runtime.v2.task/k8s.io
   # The shims; each has containerd's address among its arguments. A process may be gone by the time it is read.
   for process in /proc/[0-9]*; do
     { tr '\0' ' ' < "$process/cmdline" | grep -qF -- "-address $CONTAINERD" && kill -KILL "${process#/proc/}"; } 2>/dev/null
   done
-  # The containers. A killed process stays in its cgroup until it is reaped.
-  for _ in $(seq 100); do
-    pids=$(find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
-    [ -n "$pids" ] || break
-    kill -KILL $pids 2>/dev/null
-    sleep 0.1
-  done
-  find /sys/fs/cgroup -depth -path '*/kubepods*' -type d -exec rmdir {} + 2>/dev/null
-  # What is kept outside of our folder by shims, plugins and the kubelet.
   for id in $(ls "$tasks" 2>/dev/null); do
+    # The container. A killed process stays in its cgroup until it is reaped.
+    for _ in $(seq 100); do
+      pids=$(find /sys/fs/cgroup -path "*/$id/cgroup.procs" -exec cat {} + 2>/dev/null | sort -u)
+      [ -n "$pids" ] || break
+      kill -KILL $pids 2>/dev/null
+      sleep 0.1
+    done
+    # What shims and plugins keep outside of our folder.
     rm -f "$(sed 's|^unix://||' "$tasks/$id/address" 2>/dev/null)" /var/lib/cni/results/*-"$id"-*
     rm -rf "/run/containerd/runc/k8s.io/$id"
   done
+  # And the kubelet. Only empty cgroups can be removed.
+  find /sys/fs/cgroup -depth -path '*/kubepods*' -type d -exec rmdir {} + 2>/dev/null
   find /var/log/containers -lname "$RUN/*" -delete 2>/dev/null
   rmdir /var/log/containers 2>/dev/null
   [ ! -e "$RUN/made-var-lib-kubelet" ] || rm -rf /var/lib/kubelet
