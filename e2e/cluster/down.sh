@@ -26,7 +26,7 @@ remove_pods() {
     rm -rf "/run/containerd/runc/k8s.io/$id"
   done
   # And the kubelet. Only empty cgroups can be removed.
-  find /sys/fs/cgroup -depth -path '*/kubepods*' -type d -exec rmdir {} + 2>/dev/null
+  find /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods -depth -type d -exec rmdir {} + 2>/dev/null
   find /var/log/containers -lname "$RUN/*" -delete 2>/dev/null
   rmdir /var/log/containers 2>/dev/null
   [ ! -e "$RUN/made-var-lib-kubelet" ] || rm -rf /var/lib/kubelet
