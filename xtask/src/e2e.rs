@@ -120,7 +120,7 @@ fn docker_answers() -> bool {
 
 /// What a red run leaves; tests may leave more there.
 fn artifacts(cluster: &dyn Cluster) -> PathBuf {
-    target().join("e2e").join(cluster.tests())
+    target().join("e2e-artifacts").join(cluster.tests())
 }
 
 fn environment(cluster: &dyn Cluster) -> Result<Environment, String> {

@@ -78,7 +78,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         arguments.component.map_or(vec![Component::Server, Component::Operator], |one| vec![one]);
     let binaries = match &arguments.binaries {
         Some(folder) => folder.clone(),
-        None => build(&components, "release")?,
+        None => {
+            if components.iter().any(|component| matches!(component, Component::Server)) {
+                build_page()?;
+            }
+            build(&components, "release")?
+        }
     };
     let folder = target().join("images");
     fs::create_dir_all(&folder).map_err(in_file(&folder))?;
@@ -86,6 +91,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         let path = folder.join(format!("{}.tar", component.name()));
         write(component, &arguments.repository, &arguments.tag, &binaries, &path)?;
     }
+    Ok(())
+}
+
+/// The viewer page, which the server's binary has within.
+fn build_page() -> Result<(), String> {
+    if page::has_npm() {
+        return page::build();
+    }
+    println!("npm is missing: the server is built without the page");
     Ok(())
 }
 
@@ -121,13 +135,6 @@ fn in_file<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String {
 
 /// Statically linked against glibc, whose allocator is what the benchmarks were made with.
 pub(crate) fn build(components: &[Component], profile: &str) -> Result<PathBuf, String> {
-    if components.iter().any(|component| matches!(component, Component::Server)) {
-        if page::has_npm() {
-            page::build()?;
-        } else {
-            println!("npm is missing: the server is built without the page");
-        }
-    }
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut command = cargo(&["build", "--profile", profile, "--locked", "--target", &triple]);
     for component in components {
