@@ -15,14 +15,13 @@ use std::{
 
 use crate::{
     commands::{program, root, step},
+    go::{self, HELM, Tool},
     server::target,
 };
 
 /// The newest Kubernetes that the charts are checked for, and the oldest they allow.
-const KUBERNETES: [&str; 2] = [schemas::KUBERNETES, "1.32.0"];
+const KUBERNETES: [&str; 2] = [go::KUBERNETES, "1.32.0"];
 
-/// Pinned, as all that CI installs.
-const HELM: Tool = Tool { name: "helm", package: "helm.sh/helm/v3/cmd/helm", version: "v3.22.0" };
 const KUBECONFORM: Tool =
     Tool { name: "kubeconform", package: "github.com/yannh/kubeconform/cmd/kubeconform", version: "v0.8.0" };
 
@@ -103,30 +102,6 @@ fn refused(helm: &Path, charts: &Path, value: &str, word: &str) -> Result<(), St
         Ok(_) => Err(format!("charts/danmu: --set {value} is taken; values.schema.json should refuse it")),
         Err(fault) if fault.lines().skip(1).any(|line| line.contains(word)) => Ok(()),
         Err(fault) => Err(format!("charts/danmu: --set {value} is refused for another reason: {fault}")),
-    }
-}
-
-/// A program that its Go module makes.
-struct Tool {
-    name: &'static str,
-    package: &'static str,
-    version: &'static str,
-}
-
-impl Tool {
-    /// Where it is, built if this version is not there yet.
-    fn install(&self) -> Result<PathBuf, String> {
-        let folder = target().join("tools").join(format!("{}-{}", self.name, self.version));
-        let folder =
-            std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let binary = folder.join(self.name);
-        if !binary.exists() {
-            let package = format!("{}@{}", self.package, self.version);
-            let mut install = program("go", &["install", "-trimpath", &package], ".");
-            install.env("GOBIN", &folder).env("CGO_ENABLED", "0");
-            step(&format!("{} {} (needs Go)", self.name, self.version), install)?;
-        }
-        Ok(binary)
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::{
     ffi::OsStr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Instant,
 };
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -25,10 +29,24 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Runs a named step.
-pub(crate) fn step(name: &str, mut command: Command) -> Result<(), String> {
+pub(crate) fn step(name: &str, command: Command) -> Result<(), String> {
+    let done = timed(name, command, status);
+    if interrupted() { Err(format!("{name}: interrupted")) } else { done }
+}
+
+/// A step that tidies up, and so is taken after an interrupt too. A second one must not reach it.
+pub(crate) fn tidy_up(name: &str, command: Command) -> Result<(), String> {
+    timed(name, command, |command| command.process_group(0).status())
+}
+
+fn timed(
+    name: &str,
+    mut command: Command,
+    status: impl Fn(&mut Command) -> std::io::Result<ExitStatus>,
+) -> Result<(), String> {
     println!("==> {name}");
     let started = Instant::now();
-    let status = command.status().map_err(|error| {
+    let status = status(&mut command).map_err(|error| {
         format!("{name}: {} cannot be run: {error}", command.get_program().to_string_lossy())
     })?;
     if !status.success() {
@@ -36,6 +54,57 @@ pub(crate) fn step(name: &str, mut command: Command) -> Result<(), String> {
     }
     println!("    {name}: {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What an interrupt ends; see `tidy_up_after_interrupts`.
+#[derive(Default)]
+struct Running {
+    interrupted: bool,
+    group: Option<Pid>,
+}
+
+static RUNNING: OnceLock<Mutex<Running>> = OnceLock::new();
+
+/// From now on Ctrl-C and SIGTERM end the step that runs, and those that follow fail, but we ourselves go on: for
+/// tasks that have to take down what they brought up.
+pub(crate) fn tidy_up_after_interrupts() -> Result<(), String> {
+    if RUNNING.get().is_some() {
+        return Ok(());
+    }
+    let running = RUNNING.get_or_init(Mutex::default);
+    ctrlc::set_handler(|| {
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.interrupted = true;
+        if let Some(group) = running.group {
+            // It may just have ended by itself.
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    })
+    .map_err(|error| format!("signals cannot be handled: {error}"))
+}
+
+/// Whether Ctrl-C or SIGTERM came.
+pub(crate) fn interrupted() -> bool {
+    RUNNING.get().is_some_and(|running| running.lock().unwrap_or_else(PoisonError::into_inner).interrupted)
+}
+
+/// As `Command::status`, but an interrupt ends it with all its children.
+fn status(command: &mut Command) -> std::io::Result<ExitStatus> {
+    let Some(running) = RUNNING.get() else { return command.status() };
+    let lock = || running.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut child = {
+        let mut running = lock();
+        if running.interrupted {
+            return Err(std::io::Error::other("we were interrupted"));
+        }
+        // A group of its own: the terminal's Ctrl-C comes to us alone, and we pass it on.
+        let child = command.process_group(0).spawn()?;
+        running.group = Pid::from_raw(child.id().cast_signed());
+        child
+    };
+    let status = child.wait();
+    lock().group = None;
+    status
 }
 
 /// Whether a program answers `--version`.

@@ -5,7 +5,9 @@ mod bench;
 mod charts;
 mod commands;
 mod crds;
+mod e2e;
 mod fuzz;
+mod go;
 mod image;
 mod openapi;
 mod page;
@@ -34,8 +36,12 @@ enum Task {
         port: u16,
     },
     /// Format, lints, docs, unit, property and integration tests, Autobahn's cases, a little fuzzing,
-    /// the checker, the page in a browser, licences.
-    Test,
+    /// the checker, the page in a browser, licences, and e2e.
+    Test {
+        /// Without e2e, which needs a cluster.
+        #[arg(long)]
+        fast: bool,
+    },
     /// The built page in a real browser, against real servers.
     Page,
     /// Autobahn's WebSocket cases against the rows engine, compared with server/tests/autobahn.
@@ -74,6 +80,8 @@ enum Task {
     },
     /// Lint the charts, render them with each of charts/danmu/ci and check what comes out; needs Go.
     Charts,
+    /// Tests on a real cluster with a real gateway, which come up first and are taken down after.
+    E2e(e2e::Arguments),
     /// Build the images of server and operator as OCI tarballs, without Docker.
     Image(image::Arguments),
     /// Write server/openapi.json, the admin API's document, from the server's code.
@@ -88,13 +96,14 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
         Task::Bench(arguments) => bench::run(&arguments),
-        Task::Test => test::run(),
+        Task::Test { fast } => test::run(fast),
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
         Task::Soak { minutes, seed, cluster, no_recovery } => soak::run(minutes, seed, cluster, no_recovery),
         Task::Crds { check } => crds::run(&commands::root(), check),
         Task::Charts => charts::run(),
+        Task::E2e(arguments) => e2e::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
         Task::Openapi { check } => openapi::run(check),
     };

@@ -9,16 +9,14 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::{program, root};
-
-/// The version the schemas are of.
-pub(super) const KUBERNETES: &str = "1.37.2";
+use crate::{
+    commands::root,
+    go::{ENVOY_GATEWAY, GATEWAY_API, KUBERNETES, module},
+};
 
 /// Modules with the folder of their definitions.
-const DEFINITIONS: [(&str, &str); 2] = [
-    ("sigs.k8s.io/gateway-api@v1.6.1", "config/crd/standard"),
-    ("github.com/envoyproxy/gateway@v1.9.1", "charts/gateway-helm/charts/crds/crds/generated"),
-];
+const DEFINITIONS: [(&str, &str); 2] =
+    [(GATEWAY_API, "config/crd/standard"), (ENVOY_GATEWAY, "charts/gateway-helm/charts/crds/crds/generated")];
 
 /// Writes one file a kind, and returns the folder.
 pub(super) fn write(folder: &Path) -> Result<PathBuf, String> {
@@ -56,21 +54,6 @@ fn read(path: &Path) -> Result<String, String> {
 
 fn in_file<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String {
     move |error| format!("{}: {error}", path.display())
-}
-
-/// The folder of a module's files, downloaded if it is not there yet.
-fn module(name: &str) -> Result<PathBuf, String> {
-    let output = program("go", &["mod", "download", "-json", name], ".")
-        .output()
-        .map_err(|error| format!("go mod download {name}: {error} (Go is needed)"))?;
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    told["Dir"].as_str().map(PathBuf::from).ok_or_else(|| {
-        format!(
-            "go mod download {name}: {}{}",
-            told["Error"].as_str().unwrap_or_default(),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
 }
 
 /// As kubeconform's `{{.ResourceKind}}{{.KindSuffix}}` has it: of the group, the first label only.
