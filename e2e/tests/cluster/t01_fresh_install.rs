@@ -6,7 +6,9 @@ use danmu_crds::{DanmuFleet, DanmuRoom};
 use kube::Api;
 
 use crate::fixture::{
-    RELEASE, Release, Viewer, command, condition, conditions, figure, release::{HOST, repository}, until,
+    RELEASE, Release, Viewer, command, condition, conditions, figure,
+    release::{HOST, repository},
+    until,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -50,7 +52,12 @@ async fn helm_install_and_one_room_are_enough_for_two_viewers_to_talk() {
     for (viewer, words) in [(&ann, "what a goal"), (&bo, "good evening")] {
         let heard = until(SOON, words, async || {
             viewer.see(|record| {
-                record.chats.iter().any(|chat| chat == words).then_some(()).ok_or_else(|| format!("{record:?}"))
+                record
+                    .chats
+                    .iter()
+                    .any(|chat| chat == words)
+                    .then_some(())
+                    .ok_or_else(|| format!("{record:?}"))
             })
         });
         heard.await.unwrap_or_else(|why| panic!("{why}"));
@@ -62,12 +69,14 @@ async fn helm_install_and_one_room_are_enough_for_two_viewers_to_talk() {
 
 async fn wait_for_fleet(release: &Release) {
     let fleets: Api<DanmuFleet> = Api::namespaced(release.client.clone(), RELEASE);
-    let ready = until(Duration::from_secs(90), "the default fleet is Ready and nothing is amiss", async || {
-        let status = fleets.get("default").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-        let is = |kind, wanted| condition(&status.conditions, kind).is_some_and(|c| c.status == wanted);
-        let well = is("Ready", "True") && is("Degraded", "False") && is("Progressing", "False");
-        if well { Ok(()) } else { Err(conditions(&status.conditions)) }
-    });
+    let ready =
+        until(Duration::from_secs(90), "the default fleet is Ready and nothing is amiss", async || {
+            let status =
+                fleets.get("default").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            let is = |kind, wanted| condition(&status.conditions, kind).is_some_and(|c| c.status == wanted);
+            let well = is("Ready", "True") && is("Degraded", "False") && is("Progressing", "False");
+            if well { Ok(()) } else { Err(conditions(&status.conditions)) }
+        });
     ready.await.unwrap_or_else(|why| panic!("{why}"));
 }
 

@@ -22,13 +22,21 @@ async fn a_room_of_three_pods_has_a_slice_of_just_them_and_viewers_land_nowhere_
         let pods = venue.pods_are(4, SOON).await;
         let placed = venue.room_is_ready("final", SOON).await.placement;
         venue.room_is_ready("opera", SOON).await;
-        assert_eq!(placed.iter().map(|share| share.viewers).collect::<Vec<_>>(), [100, 100, 100], "{placed:?}");
+        assert_eq!(
+            placed.iter().map(|share| share.viewers).collect::<Vec<_>>(),
+            [100, 100, 100],
+            "{placed:?}"
+        );
 
         let wanted: BTreeMap<String, String> = (pods.iter())
             .filter(|pod| placed.iter().any(|share| share.pod == pod.name_any()))
             .map(|pod| (pod.name_any(), pod.status.clone().unwrap_or_default().pod_ip.unwrap_or_default()))
             .collect();
-        assert_eq!(venue.slice("final").await, Ok(wanted.clone()), "the slice holds the room's pods and addresses");
+        assert_eq!(
+            venue.slice("final").await,
+            Ok(wanted.clone()),
+            "the slice holds the room's pods and addresses"
+        );
 
         let cold = venue.room_is_ready("cold", SOON).await;
         let routed = condition(&cold.conditions, "Routed").map(|c| (c.status.as_str(), c.reason.as_str()));
