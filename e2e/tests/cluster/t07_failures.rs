@@ -8,8 +8,7 @@ use kube::{Api, ResourceExt, api::DeleteParams, runtime::watcher::Config};
 use tokio::time::{Instant, sleep};
 
 use crate::fixture::{
-    Change, Crowd, History, RELEASE, SERVERS, Signal, Venue, condition, figure, hot, ready, signal,
-    small_fleet, until,
+    Change, Crowd, History, RELEASE, SERVERS, Venue, condition, figure, hot, ready, small_fleet, until,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -93,7 +92,7 @@ async fn server_is_killed(venue: &Venue, crowd: &Crowd) {
     let pod = venue.pods().get("danmu-show-1").await.unwrap();
     let before = restarts(&pod);
     let killed = Instant::now();
-    signal(&pod, Signal::KILL).unwrap();
+    venue.release.kill(&venue.namespace, "danmu-show-1").await;
     venue
         .until(SOON, "the killed server's viewers noticed, and all are back", async || {
             let cuts = cuts(crowd);
