@@ -32,11 +32,12 @@ async fn a_room_of_three_pods_has_a_slice_of_just_them_and_viewers_land_nowhere_
             .filter(|pod| placed.iter().any(|share| share.pod == pod.name_any()))
             .map(|pod| (pod.name_any(), pod.status.clone().unwrap_or_default().pod_ip.unwrap_or_default()))
             .collect();
-        assert_eq!(
-            venue.slice("final").await,
-            Ok(wanted.clone()),
-            "the slice holds the room's pods and addresses"
-        );
+        venue
+            .until(Duration::from_secs(15), "the slice holds just the room's pods", async || {
+                let slice = venue.slice("final").await?;
+                if slice == wanted { Ok(()) } else { Err(format!("{slice:?}, not {wanted:?}")) }
+            })
+            .await;
 
         let cold = venue.room_is_ready("cold", SOON).await;
         let routed = condition(&cold.conditions, "Routed").map(|c| (c.status.as_str(), c.reason.as_str()));
