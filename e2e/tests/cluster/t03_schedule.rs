@@ -42,12 +42,7 @@ async fn pods_are_ready_before_the_start_and_drained_after_the_end() {
         assert!(early < WARMUP, "pods came {early:?} before the start, more than the warm-up of {WARMUP:?}");
         assert_eq!(status.placement.len(), 3, "{:?}", status.placement);
 
-        venue
-            .until(Duration::from_secs(15), "the slice holds the three pods", async || {
-                let slice = venue.slice("final").await?;
-                if slice.len() == 3 { Ok(()) } else { Err(format!("{slice:?}")) }
-            })
-            .await;
+        venue.room_is_on("final", 3, Duration::from_secs(15)).await;
         let crowd = venue.send("final", 60, 60).await;
         let before = venue.spread("final").await.unwrap();
         venue.pods_are(1, BEFORE + SHOW + Duration::from_secs(60)).await;

@@ -22,7 +22,7 @@ async fn the_tails_viewers_move_in_time_without_losing_a_gift_and_a_spike_takes_
         let sets = History::of(venue.sets(), SERVERS);
         venue.apply("final", hot(250)).await;
         venue.pods_are(3, SOON).await;
-        venue.room_is_ready("final", SOON).await;
+        venue.room_is_on("final", 3, SOON).await;
         let crowd = venue.send("final", 150, 100).await;
         shrinks(venue, &crowd, &sets).await;
         takes_back(venue, crowd, &sets).await;
@@ -72,12 +72,7 @@ async fn shrinks(venue: &Venue, crowd: &Crowd, sets: &History<StatefulSet>) {
 async fn takes_back(venue: &Venue, mut crowd: Crowd, sets: &History<StatefulSet>) {
     venue.expect("final", 250).await;
     let pods = venue.pods_are(3, SOON).await;
-    venue
-        .until(SOON, "the new pod is in the slice", async || {
-            let slice = venue.slice("final").await?;
-            if slice.contains_key(TAIL) { Ok(()) } else { Err(format!("{slice:?}")) }
-        })
-        .await;
+    venue.room_is_on("final", 3, SOON).await;
     crowd.add(venue.send("final", 30, 60).await);
     assert!(venue.spread("final").await.unwrap()[TAIL] > 0, "somebody is on the tail");
     let from = sets.len();

@@ -23,7 +23,7 @@ async fn pods_are_replaced_one_by_one_with_a_surge_and_viewers_keep_their_gifts(
     Venue::with("rollout", fleet, async |venue| {
         venue.apply("final", hot(120)).await;
         venue.pods_are(2, SOON).await;
-        venue.room_is_ready("final", SOON).await;
+        venue.room_is_on("final", 2, SOON).await;
         let crowd = venue.send("final", 110, 100).await;
         rolls(venue, &crowd).await;
         waits_for_the_operator(venue, &crowd).await;

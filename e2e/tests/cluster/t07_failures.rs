@@ -19,7 +19,7 @@ async fn what_dies_comes_back_and_only_its_own_viewers_notice() {
     Venue::with("failures", small_fleet(100, 3, 4), async |venue| {
         venue.apply("final", DanmuRoomSpec { min_pods: 3, ..hot(150) }).await;
         venue.pods_are(3, SOON).await;
-        venue.room_is_ready("final", SOON).await;
+        venue.room_is_on("final", 3, SOON).await;
         let crowd = venue.send("final", 90, 90).await;
         let sets = History::of(venue.sets(), SERVERS);
         let rooms = History::watch(venue.rooms(), Config::default().fields("metadata.name=final"));
@@ -68,25 +68,6 @@ fn restarts(pod: &Pod) -> i32 {
     statuses.map(|container| container.restart_count).sum()
 }
 
-/// The slice holds all three pods, at the addresses they have.
-async fn slice_is_whole(venue: &Venue) {
-    venue
-        .until(SOON, "the slice holds the three pods at their addresses", async || {
-            let pods = venue.server_pods().await?;
-            let there = |pod: &Pod| {
-                (pod.name_any(), pod.status.clone().unwrap_or_default().pod_ip.unwrap_or_default())
-            };
-            let wanted: BTreeMap<_, _> = pods.iter().filter(|pod| ready(pod)).map(there).collect();
-            let slice = venue.slice("final").await?;
-            if wanted.len() == 3 && slice == wanted {
-                Ok(())
-            } else {
-                Err(format!("{slice:?}, not {wanted:?}"))
-            }
-        })
-        .await;
-}
-
 async fn server_is_killed(venue: &Venue, crowd: &Crowd) {
     let there = venue.spread("final").await.unwrap()["danmu-show-1"];
     let pod = venue.pods().get("danmu-show-1").await.unwrap();
@@ -119,8 +100,7 @@ async fn server_is_killed(venue: &Venue, crowd: &Crowd) {
         ),
     );
     assert_eq!(cuts(crowd), there, "nobody else was cut off: {}", crowd.tell());
-    slice_is_whole(venue).await;
-    venue.room_is_ready("final", SOON).await;
+    venue.room_is_on("final", 3, SOON).await;
 }
 
 async fn pod_is_deleted(venue: &Venue, crowd: &Crowd) {
@@ -146,8 +126,7 @@ async fn pod_is_deleted(venue: &Venue, crowd: &Crowd) {
     );
     assert_eq!(cuts(crowd), cut, "a pod that is deleted drains: {}", crowd.tell());
     assert_eq!(moves(crowd) - moved, there, "only its viewers move: {}", crowd.tell());
-    slice_is_whole(venue).await;
-    venue.room_is_ready("final", SOON).await;
+    venue.room_is_on("final", 3, SOON).await;
 }
 
 fn moves(crowd: &Crowd) -> u64 {
@@ -230,7 +209,6 @@ async fn api_server_is_away(venue: &Venue, crowd: &Crowd) {
     let newcomer = venue.send("after-the-outage", 1, 1).await;
     newcomer.leave().await;
     venue.release.operators(2).await;
-    venue.room_is_ready("final", SOON).await;
-    slice_is_whole(venue).await;
+    venue.room_is_on("final", 3, SOON).await;
     assert_eq!((cuts(crowd), moves(crowd)), noticed, "viewers noticed: {}", crowd.tell());
 }

@@ -37,7 +37,7 @@ async fn an_idle_cluster_is_not_written_to_and_two_thousand_rooms_keep_their_ser
     Venue::with("idle", small_fleet(100, 2, 2), async |venue| {
         venue.apply("final", hot(150)).await;
         venue.apply("cold", hot(0)).await;
-        venue.room_is_ready("final", SOON).await;
+        venue.room_is_on("final", 2, SOON).await;
         venue.room_is_ready("cold", SOON).await;
         let (many, few) = (venue.send("final", 60, 60).await, venue.send("cold", 5, 60).await);
         nothing_is_written(venue).await;
@@ -158,7 +158,7 @@ async fn with_a_wrong_admin_token_the_replicas_are_frozen_until_it_is_right_agai
     fleet.auth = Some(Auth { secret_ref: SecretName { name: "tokens".to_owned() } });
     Venue::with("blind", fleet, async |venue| {
         venue.apply("final", hot(150)).await;
-        venue.room_is_ready("final", SOON).await;
+        venue.room_is_on("final", 2, SOON).await;
         let crowd = venue.send("final", 40, 60).await;
         // A fleet at rest would take the new token by a rollout. The operator keeps the last two tokens.
         venue.change_fleet(json!({"paused": true})).await;

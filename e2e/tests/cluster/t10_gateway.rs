@@ -10,7 +10,9 @@ use kube::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::fixture::{Door, History, SERVERS, Venue, Viewer, figure, hot, ready, small_fleet, until};
+use crate::fixture::{
+    Door, History, SERVERS, Venue, Viewer, address, figure, hot, ready, small_fleet, until,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 const VIEWERS: usize = 3000;
@@ -24,7 +26,7 @@ async fn a_hot_route_takes_thousands_and_a_cold_room_meets_on_one_pod() {
         venue.apply("final", hot(3000)).await;
         venue.apply("cold-1", hot(0)).await;
         venue.apply("cold-2", hot(0)).await;
-        venue.room_is_ready("final", SOON).await;
+        venue.room_is_on("final", 2, SOON).await;
         venue.room_is_ready("cold-1", SOON).await;
         venue.room_is_ready("cold-2", SOON).await;
         thousands_on_one_route(venue).await;
@@ -114,7 +116,6 @@ async fn new_address_is_followed(venue: &Venue) {
     let (pods, slices) =
         (History::of(venue.pods(), SERVERS), History::of(venue.slices(), "danmu.live/room=final"));
     let old = venue.pods().get("danmu-show-1").await.unwrap();
-    let ip = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
     venue.pods().delete("danmu-show-1", &DeleteParams::default().grace_period(0)).await.unwrap();
     let deleted = Instant::now();
     let new = venue
@@ -126,8 +127,8 @@ async fn new_address_is_followed(venue: &Venue) {
     venue
         .until(SOON, "the slice has the new address and not the old", async || {
             let slice = venue.slice("final").await?;
-            let follows = slice.get("danmu-show-1") == Some(&ip(&new));
-            if follows { Ok(()) } else { Err(format!("{slice:?}, not {}", ip(&new))) }
+            let follows = slice.get("danmu-show-1") == Some(&address(&new));
+            if follows { Ok(()) } else { Err(format!("{slice:?}, not {}", address(&new))) }
         })
         .await;
     let was_ready =
@@ -140,9 +141,10 @@ async fn new_address_is_followed(venue: &Venue) {
         })
     };
     let was_ready = was_ready.expect("the watch saw the pod become Ready");
-    let followed = has(&ip(&new)).expect("the watch saw the slice change");
+    let followed = has(&address(&new)).expect("the watch saw the slice change");
     let gone = slices.changes().iter().find_map(|change| {
-        let there = change.object.endpoints.iter().any(|endpoint| endpoint.addresses.contains(&ip(&old)));
+        let there =
+            change.object.endpoints.iter().any(|endpoint| endpoint.addresses.contains(&address(&old)));
         (change.at > deleted && !there).then_some(change.at)
     });
     let lag = followed.saturating_duration_since(was_ready);
