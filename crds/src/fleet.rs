@@ -4,9 +4,10 @@
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
+use crate::schema::plain_numbers;
 use crate::{Auth, FleetStatus, Limits, Moderation, PodSettings, Redis, Replicas, Route};
 
 /// A set of room servers that share their settings.
@@ -34,8 +35,12 @@ use crate::{Auth, FleetStatus, Limits, Moderation, PodSettings, Redis, Replicas,
     printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type==\"Degraded\")].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
-        .message("metadata.name is 1 to 63 of a-z, 0-9 and -, with no - at either end")
+        .message("metadata.name is 1 to 63 of a-z, 0-9 and -, with no - at either end"),
+    // The operator gives the fleet `a` the Services `danmu-a`, `danmu-a-pods` and `danmu-a-admin`.
+    validation = Rule::new("!self.metadata.name.matches('-(pods|admin)$')")
+        .message("metadata.name must not end in -pods or -admin: its Service would be taken for another fleet's")
 )]
+#[schemars(transform = RecursiveTransform(plain_numbers))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DanmuFleetSpec {
     /// Settings of each room server.

@@ -147,6 +147,10 @@ fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
             return Err(faults);
         }
     };
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    if !room && (name.ends_with("-pods") || name.ends_with("-admin")) {
+        faults.push("metadata.name: ends in -pods or -admin; write another, its Service would be taken for another fleet's".to_owned());
+    }
     match (fields.get("spec"), schema.as_ref()) {
         (Some(spec), Some(schema)) => check(schema, spec, "spec", &mut faults),
         _ => faults.push("spec: is missing; add it, `spec: {}` takes every default".to_owned()),

@@ -4,10 +4,10 @@
 
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
-use crate::RoomStatus;
+use crate::{RoomStatus, schema::plain_numbers};
 
 /// One room. Its name is the room id that viewers connect to.
 // The grammar is narrower than Kubernetes' own (which allows dots and 253 characters), because the id is
@@ -34,6 +34,7 @@ use crate::RoomStatus;
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
         .message("metadata.name is the room id: 1 to 63 of a-z, 0-9 and -, with no - at either end")
 )]
+#[schemars(transform = RecursiveTransform(plain_numbers))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DanmuRoomSpec {
     /// The DanmuFleet, in the same namespace, that serves this room. Cannot be changed.

@@ -7,6 +7,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
+/// Takes away formats of numbers that Rust has and Kubernetes does not know: it warns of each. Their ranges are written
+/// beside them.
+pub(crate) fn plain_numbers(schema: &mut schemars::Schema) {
+    if schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+        schema.remove("format");
+    }
+}
+
 /// Adds to `faults` everything in `value` that `schema` forbids, each as `field: what is wrong`.
 pub(crate) fn check(schema: &JSONSchemaProps, value: &Value, field: &str, faults: &mut Vec<String>) {
     if value.is_null() && schema.nullable == Some(true) {

@@ -1,11 +1,14 @@
 //! What the operator tells about fleets and rooms.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
+
+use crate::schema::plain_numbers;
 
 /// What the operator made of a fleet.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[schemars(transform = RecursiveTransform(plain_numbers))]
 #[serde(rename_all = "camelCase", default)]
 pub struct FleetStatus {
     /// The generation of the spec that this tells about.
@@ -30,6 +33,7 @@ pub struct FleetStatus {
 
 /// What the operator made of a room.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[schemars(transform = RecursiveTransform(plain_numbers))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoomStatus {
     /// The generation of the spec that this tells about.

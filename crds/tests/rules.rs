@@ -155,6 +155,17 @@ fn a_room_stays_in_its_fleet_and_changes_all_else() {
 }
 
 #[test]
+fn a_fleets_services_are_not_taken_for_anothers() {
+    for name in ["chat-pods", "chat-admin"] {
+        let words = "would be taken for another fleet's";
+        let fault = "metadata.name: ends in -pods or -admin; write another, its Service ".to_owned() + words;
+        refused(&object("DanmuFleet", name, json!({})), words, &fault);
+        taken(&object("DanmuRoom", name, json!({})));
+    }
+    taken(&object("DanmuFleet", "pods", json!({})));
+}
+
+#[test]
 fn a_room_that_does_not_name_its_fleet_stays_in_the_default_one() {
     let (unnamed, named) = (room(json!({})), room(json!({"fleet": "default"})));
     assert_eq!(cel(&named, Some(&unnamed)), Vec::<String>::new());
@@ -209,7 +220,7 @@ fn every_rule_compiles_has_a_message_and_keeps_to_the_cost_budget() {
             assert!(rule["message"].as_str().is_some_and(|message| message.len() > 20), "{path}: {rule}");
         }
     }
-    assert_eq!(rules, 11, "a new rule needs its tests above");
+    assert_eq!(rules, 12, "a new rule needs its tests above");
 }
 
 /// A manifest with `value` at `path`, such as `DanmuRoom.spec.limits.history`, and all it needs beside.

@@ -141,25 +141,57 @@ fn is_applied(desired: &Object, live: Option<&DynamicObject>) -> bool {
     for field in ["apiVersion", "kind"] {
         found[field] = desired.body[field].clone();
     }
-    same && holds(&desired.body, &found)
+    same && holds(&desired.body, &found, false)
 }
 
 pub(crate) fn fingerprint(body: &Value) -> String {
     names::hash(body.to_string().as_bytes())
 }
 
-/// Whether all of `wanted` is in `found`: the API server adds defaults and statuses to maps, but nothing to lists.
-fn holds(wanted: &Value, found: &Value) -> bool {
+/// Whether all of `wanted` is in `found`: the API server adds defaults and statuses to maps, but nothing to lists; and
+/// it writes quantities in a form of its own.
+fn holds(wanted: &Value, found: &Value, quantities: bool) -> bool {
     match (wanted, found) {
         (Value::Object(wanted), Value::Object(found)) => wanted.iter().all(|(name, value)| {
-            found.get(name).map_or_else(|| is_nothing(value), |found| holds(value, found))
+            let quantities = quantities || matches!(name.as_str(), "requests" | "limits");
+            found.get(name).map_or_else(|| is_nothing(value), |found| holds(value, found, quantities))
         }),
         (Value::Array(wanted), Value::Array(found)) => {
             wanted.len() == found.len()
-                && wanted.iter().zip(found).all(|(wanted, found)| holds(wanted, found))
+                && wanted.iter().zip(found).all(|(wanted, found)| holds(wanted, found, false))
+        }
+        (Value::String(wanted), Value::String(found)) if quantities => {
+            wanted == found || quantity(wanted).is_some_and(|wanted| Some(wanted) == quantity(found))
         }
         _ => wanted == found,
     }
+}
+
+/// The number that a quantity such as `500m`, `1e3` or `2Gi` stands for, in thousandths.
+fn quantity(text: &str) -> Option<i128> {
+    const SUFFIXES: [(&str, f64); 15] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+    ];
+    let suffixed = SUFFIXES.iter().find_map(|&(suffix, times)| Some((text.strip_suffix(suffix)?, times)));
+    let (number, times) = suffixed.unwrap_or((text, 1.0));
+    let thousandths = number.parse::<f64>().ok()? * times * 1000.0;
+    // Kubernetes rounds up to what it can store.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded, and far under the bound")]
+    thousandths.is_finite().then(|| (thousandths - 1e-6).ceil() as i128)
 }
 
 /// The API server leaves these out.

@@ -25,7 +25,7 @@ use crate::{
     loads::{Loads, target},
     metrics::Metrics,
     names::Owner,
-    observe::observe,
+    observe::{observe, runs},
     report::{Problem, ViewerCounts},
     seen::{Keys, Seen},
     stores::{FleetOrFault, Stores},
@@ -37,6 +37,9 @@ const GATHER: Duration = Duration::from_millis(250);
 /// Loads and the clock move plans too.
 const AGAIN: Duration = Duration::from_secs(5);
 const AGAIN_MOVING: Duration = Duration::from_secs(1);
+/// After a start, the servers are asked once before anything is decided, for at most so long: else every start would
+/// take all loads for unknown, and say so.
+const FIRST_ANSWERS: Duration = Duration::from_secs(4);
 /// A Secret is read again so often: a watch of all Secrets would be more than we should be allowed.
 const KEYS_LAST: Duration = Duration::from_secs(60);
 
@@ -54,6 +57,10 @@ pub(crate) struct Context<L> {
 /// What is kept of a fleet between reconciles; losing it does no harm.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
+    /// When this process first saw it.
+    since: Option<Instant>,
+    /// Why it is `Degraded`, for metrics.
+    pub(crate) degraded: Option<String>,
     keys: Option<(Instant, Keys)>,
     pub(crate) told: ViewerCounts,
 }
@@ -114,6 +121,11 @@ async fn one<L: Loads>(fleet: Arc<DanmuFleet>, context: &Context<L>) -> Result<A
     let mut memory = context.remembered(&owner.uid);
     let keys = known_keys(context, &owner, &fleet, &mut memory).await;
     let seen = context.stores.see(fleet, keys.as_ref().map(Keys::clone).unwrap_or_default(), &*context.loads);
+    let new = memory.since.get_or_insert_with(Instant::now).elapsed() < FIRST_ANSWERS;
+    if new && keys.is_ok() && waits_for_answers(&seen, &*context.loads) {
+        context.remember(owner.uid, memory);
+        return Ok(Action::requeue(AGAIN_MOVING));
+    }
     let observation = observe(&seen);
     save(&owner, &observation);
     let began = Instant::now();
@@ -135,7 +147,11 @@ async fn one<L: Loads>(fleet: Arc<DanmuFleet>, context: &Context<L>) -> Result<A
     Ok(Action::requeue(if moving { AGAIN_MOVING } else { AGAIN }))
 }
 
-/// For `danmu-operator plan`; `RUST_LOG=info,observation=debug` switches it on.
+fn waits_for_answers(seen: &Seen, loads: &impl Loads) -> bool {
+    seen.pods.iter().any(|pod| runs(pod) && pod.metadata.uid.as_ref().is_some_and(|uid| !loads.is_asked(uid)))
+}
+
+/// For `danmu-operator plan`; `DANMU_LOG=info,observation=debug` switches it on.
 fn save(owner: &Owner, observation: &Observation) {
     if enabled!(target: "observation", Level::DEBUG)
         && let Ok(json) = serde_json::to_string(observation)
@@ -243,6 +259,7 @@ impl<L> Context<L> {
         let there: std::collections::HashSet<String> =
             self.stores.fleets.state().iter().filter_map(|fleet| fleet.meta().uid.clone()).collect();
         all.retain(|uid, _| there.contains(uid));
+        self.metrics.degraded(all.values().filter_map(|memory| memory.degraded.clone()));
     }
 }
 

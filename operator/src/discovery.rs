@@ -68,7 +68,27 @@ pub(crate) fn once_there<S: Stream>(
 async fn has_routes(client: &Client) -> Result<bool, kube::Error> {
     match client.list_api_group_resources(GATEWAY_API).await {
         Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == "httproutes")),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        // By the code: the API server answers for a group that it does not know in plain text.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_know_the_group_is_one_without_routes() {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        tokio::spawn(async move {
+            let (_, send) = handle.next_request().await.unwrap();
+            let body = Body::from(b"404 page not found\n".to_vec());
+            send.send_response(Response::builder().status(404).body(body).unwrap());
+        });
+        assert!(!has_routes(&Client::new(service, "default")).await.unwrap());
     }
 }

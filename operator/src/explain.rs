@@ -5,7 +5,10 @@ use std::{fs, io::Read, path::Path};
 use danmu_plan::{Observation, plan};
 
 /// The plan in sentences, or as JSON.
-pub(crate) fn explain(file: &Path, json: bool) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong with the file, in words.
+pub fn explain(file: &Path, json: bool) -> Result<String, String> {
     let place = file.display();
     let text = if file == Path::new("-") {
         let mut text = String::new();
@@ -16,7 +19,7 @@ pub(crate) fn explain(file: &Path, json: bool) -> Result<String, String> {
     let text = text.map_err(|error| format!("{place}: cannot be read: {error}"))?;
     let observation: Observation = serde_json::from_str(&text).map_err(|error| {
         format!(
-            "{place}: is no observation: {error}; an operator with RUST_LOG=info,observation=debug logs them"
+            "{place}: is no observation: {error}; an operator with DANMU_LOG=info,observation=debug logs them"
         )
     })?;
     let plan = plan(&observation);

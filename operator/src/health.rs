@@ -31,9 +31,14 @@ impl Health {
         Self { missing: Arc::default(), metrics }
     }
 
-    /// From now on this process leads, and is ready once nothing is missing.
-    pub(crate) fn leads(&self, missing: impl Fn() -> Vec<&'static str> + Send + Sync + 'static) {
+    /// From now on this process is ready once nothing is missing.
+    pub(crate) fn waits(&self, missing: impl Fn() -> Vec<&'static str> + Send + Sync + 'static) {
         *self.missing.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(missing));
+    }
+
+    /// It is ready to lead, and waits for its turn.
+    pub(crate) fn stands_by(&self) {
+        *self.missing.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn readiness(&self) -> (StatusCode, String) {
@@ -78,11 +83,13 @@ mod tests {
     fn readiness_names_what_is_missing() {
         let health = Health::new(Arc::default());
         assert_eq!(health.readiness().0, StatusCode::OK);
-        health.leads(|| vec!["Pods", "Service"]);
+        health.waits(|| vec!["Pods", "Service"]);
         let (status, body) = health.readiness();
         assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting for Pods, Service\n"));
-        health.leads(Vec::new);
-        assert_eq!(health.readiness().0, StatusCode::OK);
+        health.waits(Vec::new);
+        assert_eq!(health.readiness(), (StatusCode::OK, "ok\n".to_owned()));
+        health.stands_by();
+        assert!(health.readiness().1.contains("another one leads"));
     }
 
     #[test]

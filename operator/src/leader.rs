@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why no lease can be asked for.
 #[derive(Debug, Error)]
-pub(crate) enum LeaderError {
+pub enum LeaderError {
     /// The client cannot be made.
     #[error("no client for the lease: {0}")]
     Client(#[from] kube::Error),

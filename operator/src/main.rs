@@ -1,34 +1,10 @@
-//! `danmu-operator`: turns fleets and rooms into pods, slices and routes.
-//!
-//! A reconcile of a fleet is `observe` (stores, no I/O) → `danmu_plan::plan` → `build` → `apply` → `report`, in
-//! `controller`. Everything between the stores and the client is pure.
-
-mod apply;
-mod build;
-mod controller;
-mod discovery;
-mod explain;
-mod health;
-mod keys;
-mod kind;
-mod leader;
-mod loads;
-mod metrics;
-mod names;
-mod observe;
-mod report;
-mod run;
-mod seen;
-mod stores;
-mod tell;
-#[cfg(test)]
-mod trials;
-mod unreadable;
+//! `danmu-operator`: the commands, and their flags.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use danmu_crds::{DanmuFleet, DanmuRoom};
+use danmu_operator::{OPERATOR, Options, Settings};
 use kube::CustomResourceExt;
 use tracing_subscriber::EnvFilter;
 
@@ -96,7 +72,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(flags) => return run(*flags),
         Command::Crds => crds(),
-        Command::Plan { from, json } => explain::explain(&from, json),
+        Command::Plan { from, json } => danmu_operator::explain(&from, json),
     };
     match done {
         Ok(text) => {
@@ -127,16 +103,14 @@ fn run(flags: Flags) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let told = run::Told {
-        settings: build::Settings { server_image: flags.server_image, server_role: flags.server_role },
-        identity: flags
-            .identity
-            .unwrap_or_else(|| format!("{}-{:08x}", names::OPERATOR, rand::random::<u32>())),
+    let options = Options {
+        settings: Settings { server_image: flags.server_image, server_role: flags.server_role },
+        identity: flags.identity.unwrap_or_else(|| format!("{}-{:08x}", OPERATOR, rand::random::<u32>())),
         namespace: flags.namespace,
         watched: flags.watch_namespace,
         health: flags.health,
     };
-    match runtime.block_on(run::run(told)) {
+    match runtime.block_on(danmu_operator::run(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("danmu-operator: {error}");

@@ -20,44 +20,54 @@ struct ObjectWrite {
     ok: &'static str,
 }
 
+/// A condition's reason: one of a few of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Degraded {
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    ok: &'static str,
+}
+
 /// What the operator counts.
 pub(crate) struct Metrics {
-    registry: Registry,
     reconciles: Family<Reason, Counter>,
-    seconds: Histogram,
+    reconcile_seconds: Histogram,
     plan_seconds: Histogram,
-    objects: Family<ObjectWrite, Counter>,
-    polls: Family<Reason, Counter>,
+    object_writes: Family<ObjectWrite, Counter>,
+    status_writes: Family<Outcome, Counter>,
+    load_polls: Family<Reason, Counter>,
     steps: Family<Reason, Counter>,
+    degraded_fleets: Family<Degraded, Gauge>,
     /// 1 while this process leads.
     pub(crate) leader: Gauge,
 }
 
+/// Of seconds.
+const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0];
+
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("danmu_operator");
-        let reconciles = Family::<Reason, Counter>::default();
-        let objects = Family::<ObjectWrite, Counter>::default();
-        let polls = Family::<Reason, Counter>::default();
-        let steps = Family::<Reason, Counter>::default();
-        let buckets = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0];
-        let (seconds, plan_seconds) = (Histogram::new(buckets), Histogram::new(buckets));
-        let leader = Gauge::default();
-        registry.register("reconciles", "Reconciles of fleets, by how they ended", reconciles.clone());
-        registry.register("reconcile_seconds", "How long a reconcile took", seconds.clone());
-        registry.register("plan_seconds", "How long a plan took", plan_seconds.clone());
-        registry.register("object_writes", "Objects applied and deleted", objects.clone());
-        registry.register("load_polls", "GET /load of pods, by how they ended", polls.clone());
-        registry.register("steps", "Drains, evictions and changes of replicas", steps.clone());
-        registry.register("leader", "Whether this process leads", leader.clone());
-        Self { registry, reconciles, seconds, plan_seconds, objects, polls, steps, leader }
+        Self {
+            reconciles: Family::default(),
+            reconcile_seconds: Histogram::new(BUCKETS),
+            plan_seconds: Histogram::new(BUCKETS),
+            object_writes: Family::default(),
+            status_writes: Family::default(),
+            load_polls: Family::default(),
+            steps: Family::default(),
+            degraded_fleets: Family::default(),
+            leader: Gauge::default(),
+        }
     }
 }
 
 impl Metrics {
     pub(crate) fn reconciled(&self, reason: &'static str, seconds: f64) {
         self.reconciles.get_or_create(&Reason { reason }).inc();
-        self.seconds.observe(seconds);
+        self.reconcile_seconds.observe(seconds);
     }
 
     pub(crate) fn planned(&self, seconds: f64) {
@@ -65,22 +75,59 @@ impl Metrics {
     }
 
     pub(crate) fn object(&self, kind: Kind, action: &'static str, ok: bool) {
-        let ok = if ok { "true" } else { "false" };
-        self.objects.get_or_create(&ObjectWrite { kind: kind.name(), action, ok }).inc();
+        self.object_writes.get_or_create(&ObjectWrite { kind: kind.name(), action, ok: word(ok) }).inc();
+    }
+
+    pub(crate) fn status(&self, ok: bool) {
+        self.status_writes.get_or_create(&Outcome { ok: word(ok) }).inc();
+    }
+
+    /// The reasons of all fleets that are `Degraded`.
+    pub(crate) fn degraded(&self, reasons: impl Iterator<Item = String>) {
+        self.degraded_fleets.clear();
+        for reason in reasons {
+            self.degraded_fleets.get_or_create(&Degraded { reason }).inc();
+        }
     }
 
     pub(crate) fn polled(&self, reason: &'static str) {
-        self.polls.get_or_create(&Reason { reason }).inc();
+        self.load_polls.get_or_create(&Reason { reason }).inc();
     }
 
     pub(crate) fn step(&self, reason: &'static str) {
         self.steps.get_or_create(&Reason { reason }).inc();
     }
 
+    fn register(&self, registry: &mut Registry) {
+        registry.register("reconciles", "Reconciles of fleets, by how they ended", self.reconciles.clone());
+        registry.register("reconcile_seconds", "How long a reconcile took", self.reconcile_seconds.clone());
+        registry.register("plan_seconds", "How long a plan took", self.plan_seconds.clone());
+        registry.register("object_writes", "Objects applied and deleted", self.object_writes.clone());
+        registry.register(
+            "status_writes",
+            "Statuses of fleets and rooms written",
+            self.status_writes.clone(),
+        );
+        registry.register("load_polls", "GET /load of pods, by how they ended", self.load_polls.clone());
+        registry.register("steps", "Drains, evictions and changes of replicas", self.steps.clone());
+        registry.register(
+            "degraded_fleets",
+            "Fleets that are Degraded, by reason",
+            self.degraded_fleets.clone(),
+        );
+        registry.register("leader", "Whether this process leads", self.leader.clone());
+    }
+
     /// In OpenMetrics' text form.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::with_prefix("danmu_operator");
+        self.register(&mut registry);
         let mut lines = String::new();
-        text::encode(&mut lines, &self.registry)?;
+        text::encode(&mut lines, &registry)?;
         Ok(lines)
     }
+}
+
+fn word(ok: bool) -> &'static str {
+    if ok { "true" } else { "false" }
 }

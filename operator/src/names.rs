@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
 /// The field manager of server-side apply, the reporter of Events, and the value of `managed-by`.
-pub(crate) const OPERATOR: &str = "danmu-operator";
+pub const OPERATOR: &str = "danmu-operator";
 /// Whose pods, Services and routes these are.
 pub(crate) const FLEET_LABEL: &str = "danmu.live/fleet";
 /// The room that a Service, slice or route is for.

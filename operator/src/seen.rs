@@ -19,13 +19,17 @@ pub(crate) struct Live {
 
 /// What a server last said of itself.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Told {
-    pub(crate) at: Timestamp,
-    pub(crate) viewers: u32,
-    pub(crate) capacity: u32,
-    pub(crate) rooms: BTreeMap<String, u32>,
+pub struct Told {
+    /// When.
+    pub at: Timestamp,
+    /// Its viewers, in all rooms.
+    pub viewers: u32,
+    /// The most viewers it takes.
+    pub capacity: u32,
+    /// Its viewers by room.
+    pub rooms: BTreeMap<String, u32>,
     /// When it began to drain, if it drains.
-    pub(crate) draining: Option<Timestamp>,
+    pub draining: Option<Timestamp>,
 }
 
 /// Which keys the fleet's Secret has.

@@ -40,6 +40,7 @@ pub(crate) async fn statuses<L>(
 ) -> Result<(), kube::Error> {
     let shared = report::routing(seen, &observation.fleet.name);
     let fleet = report::fleet(seen, observation, plan, &shared, problem, &mut memory.told);
+    memory.degraded = report::degraded_for(&fleet.conditions);
     let old = seen.fleet.status.clone().unwrap_or_default();
     if old != fleet {
         write(context, &*seen.fleet, &fleet).await?;
@@ -113,7 +114,9 @@ where
         "status": status,
     });
     let params = PatchParams::apply(names::OPERATOR).force();
-    api.patch_status(&object.name_any(), &params, &Patch::Apply(&body)).await.map(drop)
+    let done = api.patch_status(&object.name_any(), &params, &Patch::Apply(&body)).await;
+    context.metrics.status(done.is_ok());
+    done.map(drop)
 }
 
 async fn tell<L>(context: &Context<L>, about: &ObjectReference, edges: Vec<Edge>) {

@@ -75,6 +75,9 @@ pub struct Flags {
     /// The fleet's namespace and name, which all its pods share in Redis
     #[arg(long, env = "DANMU_FLEET", default_value = "local/default", value_name = "NAMESPACE/NAME")]
     pub fleet: String,
+    /// This pod's name, by which the operator places rooms; without it viewers are not asked to move to a room's pods
+    #[arg(long, env = "DANMU_POD", value_name = "NAME")]
+    pub pod: Option<String>,
     /// Throw away what the log brings after a cut, and tell nobody: for the checker, which has to find it
     #[arg(long, hide = true)]
     pub no_recovery: bool,

@@ -114,6 +114,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         runtime: runtime.clone(),
         keys: Arc::clone(&keys),
         metrics: Arc::clone(&edge_metrics),
+        hints: std::sync::Mutex::default(),
     });
     let workers = Workers::start(&inboxes, polls, &sessions, config.limits, &rows_metrics)?;
     let capacity = capacity();
@@ -152,7 +153,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         (Some(rooms), _) => drop(tokio::spawn(catalog::follow(rooms.clone(), catalog, sender))),
         (None, fleet) => {
             let (namespace, fleet) = fleet.unwrap_or(("default", &flags.fleet));
-            let followed = catalog::kubernetes::follow(namespace.to_owned(), fleet.to_owned(), sender);
+            let (namespace, fleet, pod) = (namespace.to_owned(), fleet.to_owned(), flags.pod.clone());
+            let followed = catalog::kubernetes::follow(namespace, fleet, pod, sender);
             tokio::spawn(followed);
         }
     }

@@ -12,7 +12,8 @@ use crate::{Endpoints, Room, Share};
 const OVER_PERCENT: u64 = 110;
 /// Under so many viewers a pod is never over its share: 11 viewers instead of 10 are no imbalance.
 const SMALL_SHARE: u64 = 100;
-/// A slice changes at most so often by choice: some proxies reload, and cut connections, on each change.
+/// A slice changes at most so often because of shares: some proxies reload, and cut connections, on each change. A new
+/// placement is followed at once.
 const REST: SignedDuration = SignedDuration::from_secs(10);
 
 /// The endpoints of a room placed so; `takers` are the pods that take viewers at all, ascending.
@@ -42,10 +43,17 @@ pub(crate) fn endpoints(
         return Endpoints { pods: alive, changed_at: before.changed_at };
     }
     let rests = before.changed_at.is_some_and(|at| now.duration_since(at) < REST);
-    if rests && !alive.is_empty() {
+    if rests && !alive.is_empty() && !is_replaced(room, placement, &alive, &wanted) {
         return Endpoints { pods: alive, changed_at: before.changed_at };
     }
     Endpoints { pods: wanted, changed_at: Some(now) }
+}
+
+/// Whether the slice has a pod that is not the room's any more, or lacks one that has just become the room's.
+fn is_replaced(room: &Room, placement: &[Share], alive: &[u32], wanted: &[u32]) -> bool {
+    let placed = |placement: &[Share], pod: u32| placement.iter().any(|share| share.pod == pod);
+    alive.iter().any(|&pod| !placed(placement, pod))
+        || wanted.iter().any(|&pod| !alive.contains(&pod) && !placed(&room.placement, pod))
 }
 
 /// The room's viewers on each pod of its placement. A large room may have strays on a thousand others.

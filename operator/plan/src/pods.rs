@@ -20,7 +20,8 @@ pub(crate) enum Standing {
     Frozen,
     /// Told to drain; can be called back.
     Draining,
-    /// Not Ready, for at most 5 minutes: counts when replicas are decided, not when rooms are placed.
+    /// Not Ready for at most 5 minutes, or Ready just now and not heard yet: counts when replicas are decided, not when
+    /// rooms are placed.
     Coming,
     /// Not Ready for longer: counts for nothing.
     Lost,
@@ -135,6 +136,8 @@ fn standing(pod: &Pod, now: Timestamp) -> Standing {
     }
     match pod.load {
         Some(load) if known(load.at, now) => Standing::Serving,
+        // Ready just now and not asked yet: nothing is wrong with it.
+        None if known(pod.since, now) => Standing::Coming,
         _ => Standing::Frozen,
     }
 }

@@ -107,7 +107,7 @@ impl Scale {
         }
         if surge {
             (replicas.target, replicas.reason) =
-                (replicas.target.max(replicas.needed + 1), ReplicasReason::Surge);
+                (replicas.target.max(replicas.needed.max(1) + 1), ReplicasReason::Surge);
         }
         replicas.now = replicas.target;
         self.drain.clear();

@@ -80,10 +80,10 @@ fn any_fleet() -> impl Strategy<Value = Observation> {
 }
 
 fn serving(seen: &Observation) -> BTreeMap<u32, &Pod> {
-    let pods = seen
-        .pods
-        .iter()
-        .filter(|pod| pod.ordinal < seen.replicas && pod.ready && !pod.terminating && pod.draining.is_none());
+    let fresh = |pod: &Pod| pod.load.is_none() && seen.now.duration_since(pod.since).as_secs() <= 15;
+    let pods = seen.pods.iter().filter(|pod| {
+        pod.ordinal < seen.replicas && pod.ready && !pod.terminating && pod.draining.is_none() && !fresh(pod)
+    });
     pods.map(|pod| (pod.ordinal, pod)).collect()
 }
 

@@ -94,3 +94,21 @@ async fn a_refusal_names_the_object_and_stops_only_what_points_at_it() {
     assert_eq!(asked.with("room-semis").len(), 3);
     assert_eq!(asked.with("statefulsets").len(), 1);
 }
+
+#[test]
+fn a_quantity_in_the_api_servers_own_form_is_the_same() {
+    let asked =
+        json!({"resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": {"cpu": "0.5"}}});
+    let stored = json!({"resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "500m"}}});
+    assert!(holds(&asked, &stored, false));
+    let other = json!({"resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "501m"}}});
+    assert!(!holds(&asked, &other, false));
+    assert!(!holds(&json!({"image": "1000m"}), &json!({"image": "1"}), false), "only quantities are numbers");
+    for (one, same) in [("1e3", "1k"), ("2Gi", "2147483648"), ("1n", "1m"), ("0", "0Mi"), ("1E", "1000P")] {
+        assert_eq!(quantity(one), quantity(same), "{one} and {same}");
+        assert!(quantity(one).is_some());
+    }
+    for wrong in ["", "Gi", "1x", "inf", "NaN", "1 Gi"] {
+        assert_eq!(quantity(wrong), None, "{wrong}");
+    }
+}

@@ -23,11 +23,11 @@ const WEBSOCKET: &str = "kubernetes.io/ws";
 
 /// What the operator itself was told at start.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// The image of fleets that name none.
-    pub(crate) server_image: Option<String>,
+    pub server_image: Option<String>,
     /// A ClusterRole that lets servers read rooms; bound in each fleet's namespace.
-    pub(crate) server_role: Option<String>,
+    pub server_role: Option<String>,
 }
 
 /// An object as it is to be.

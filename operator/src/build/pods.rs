@@ -161,7 +161,10 @@ fn args(input: &Input<'_>) -> Vec<String> {
 fn env(input: &Input<'_>) -> Vec<Value> {
     let keys = &input.seen.keys;
     let secret = |name: &str, secret: &str, key: &str| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}});
-    let mut env = vec![secret("DANMU_ADMIN_TOKEN", &keys.secret, crate::keys::ADMIN_TOKEN)];
+    let mut env = vec![
+        secret("DANMU_ADMIN_TOKEN", &keys.secret, crate::keys::ADMIN_TOKEN),
+        json!({"name": "DANMU_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+    ];
     if keys.hs256 {
         env.push(secret("DANMU_TOKEN_SECRET", &keys.secret, crate::keys::TOKEN_SECRET));
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     loads::fake::FakeLoads,
-    run,
+    operator,
     seen::{Live, Told},
     stores::{Stores, Streams},
     trials::{self, Asked, api, decided, given_back, pod, seen, told},
@@ -179,7 +179,7 @@ async fn five_hundred_rooms_at_once_are_one_plan_or_two() {
     let stores = Stores::of(vec![fleet.clone()], rooms.clone(), Vec::new(), Vec::new());
     let (context, asked) = surroundings(stores, |_| None);
     let (faults, _kept) = tokio::sync::mpsc::channel(1);
-    let running = run::control(Arc::clone(&context), streams(&fleet, &rooms), faults);
+    let running = operator::control(Arc::clone(&context), streams(&fleet, &rooms), faults);
     tokio::time::timeout(Duration::from_secs(3), running).await.unwrap_err();
     let text = context.metrics.text().unwrap();
     // A second one for what came while the first one was made.
@@ -199,7 +199,7 @@ async fn an_unreadable_room_is_handed_to_who_tells_it_and_wakes_nobody() {
     let (context, asked) = surroundings(stores, |_| None);
     let (faults, told) = tokio::sync::mpsc::channel(1);
     let all = async {
-        let running = run::control(Arc::clone(&context), streams(&fleet, &[bad.clone(), bad]), faults);
+        let running = operator::control(Arc::clone(&context), streams(&fleet, &[bad.clone(), bad]), faults);
         tokio::join!(running, unreadable::tell_all(Arc::clone(&context), told));
     };
     tokio::time::timeout(Duration::from_secs(1), all).await.unwrap_err();
@@ -213,7 +213,7 @@ async fn a_room_that_names_no_fleet_there_is_says_so() {
     let stores = Stores::of(vec![fleet.clone()], vec![room.clone()], Vec::new(), Vec::new());
     let (context, asked) = surroundings(stores, |_| None);
     let (faults, _kept) = tokio::sync::mpsc::channel(1);
-    let running = run::control(Arc::clone(&context), streams(&fleet, &[room]), faults);
+    let running = operator::control(Arc::clone(&context), streams(&fleet, &[room]), faults);
     tokio::time::timeout(Duration::from_secs(1), running).await.unwrap_err();
     assert_eq!(asked.with("/danmurooms/lost/status").len(), 1);
     assert_eq!(asked.with("/events").len(), 3, "one of the room, two of the fleet: {:?}", asked.all());

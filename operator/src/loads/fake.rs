@@ -20,6 +20,10 @@ impl Loads for FakeLoads {
         self.told.lock().unwrap().get(uid).cloned()
     }
 
+    fn is_asked(&self, _: &str) -> bool {
+        true
+    }
+
     async fn drain(&self, target: &Target, seconds: u32) -> Result<(), LoadError> {
         self.asked.lock().unwrap().push(format!("drain {} {seconds}", target.pod));
         Ok(())

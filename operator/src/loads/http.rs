@@ -47,7 +47,8 @@ type FleetKey = (String, String);
 pub(crate) struct HttpLoads {
     client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
-    told: RwLock<HashMap<String, Arc<Told>>>,
+    /// By uid; nothing for a pod that was asked in vain.
+    told: RwLock<HashMap<String, Option<Arc<Told>>>>,
     /// The newest first, and the one before it: pods know a new token only once they are replaced, and they are
     /// replaced only while their loads are known.
     tokens: RwLock<HashMap<FleetKey, Vec<Arc<str>>>>,
@@ -67,14 +68,25 @@ impl HttpLoads {
 
     /// Asks a pod for its load and remembers the answer.
     pub(super) async fn ask(&self, target: &Target, drain_seconds: u32) -> Result<(), LoadError> {
-        let body = self.send(target, Method::GET, "/load", None).await?;
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|error| LoadError::Unreadable(error.to_string()))?;
+        let answer = self.send(target, Method::GET, "/load", None).await.and_then(|body| {
+            serde_json::from_slice(&body).map_err(|error| LoadError::Unreadable(error.to_string()))
+        });
         let at = Timestamp::now();
         let mut all = self.told.write().unwrap_or_else(PoisonError::into_inner);
-        let before = all.get(&target.uid).and_then(|told| told.draining);
-        all.insert(target.uid.clone(), Arc::new(told(answer, before, at, drain_seconds)));
-        Ok(())
+        match answer {
+            // It was not asked at all.
+            Err(LoadError::NoToken) => Err(LoadError::NoToken),
+            Err(error) => {
+                all.entry(target.uid.clone()).or_default();
+                Err(error)
+            }
+            Ok(answer) => {
+                let last = all.entry(target.uid.clone()).or_default();
+                let before = last.as_ref().and_then(|told| told.draining);
+                *last = Some(Arc::new(told(answer, before, at, drain_seconds)));
+                Ok(())
+            }
+        }
     }
 
     /// Forgets pods that are gone.
@@ -88,7 +100,7 @@ impl HttpLoads {
     /// The pod drains or no longer does, from this moment; its next answer will say the same.
     fn mark(&self, uid: &str, draining: Option<Timestamp>) {
         let mut all = self.told.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(told) = all.get_mut(uid) {
+        if let Some(Some(told)) = all.get_mut(uid) {
             *told = Arc::new(Told { draining, ..Told::clone(told) });
         }
     }
@@ -164,7 +176,11 @@ fn told(answer: Answer, before: Option<Timestamp>, at: Timestamp, drain_seconds:
 
 impl Loads for HttpLoads {
     fn last(&self, uid: &str) -> Option<Arc<Told>> {
-        self.told.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+        self.told.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned().flatten()
+    }
+
+    fn is_asked(&self, uid: &str) -> bool {
+        self.told.read().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
     }
 
     async fn drain(&self, target: &Target, seconds: u32) -> Result<(), LoadError> {

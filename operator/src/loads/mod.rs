@@ -15,17 +15,22 @@ use crate::seen::Told;
 
 /// A server to ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    pub(crate) namespace: String,
-    pub(crate) fleet: String,
-    pub(crate) pod: String,
-    pub(crate) uid: String,
-    pub(crate) ip: String,
+pub struct Target {
+    /// Its fleet's namespace.
+    pub namespace: String,
+    /// Its fleet.
+    pub fleet: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// The pod's address.
+    pub ip: String,
 }
 
 /// Why a server did not do as it was asked.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(crate) enum LoadError {
+pub enum LoadError {
     /// The fleet's Secret is not read yet.
     #[error("the admin token is not known yet")]
     NoToken,
@@ -57,9 +62,11 @@ impl LoadError {
 }
 
 /// The servers, as a reconcile knows them.
-pub(crate) trait Loads: Send + Sync + 'static {
+pub trait Loads: Send + Sync + 'static {
     /// What the pod of this uid last said.
     fn last(&self, uid: &str) -> Option<Arc<Told>>;
+    /// Whether the pod of this uid has been asked since this process began, whatever came of it.
+    fn is_asked(&self, uid: &str) -> bool;
     /// `POST /drain`; the pod counts as draining from then on.
     fn drain(&self, target: &Target, seconds: u32) -> impl Future<Output = Result<(), LoadError>> + Send;
     /// `DELETE /drain`.

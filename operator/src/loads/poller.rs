@@ -1,4 +1,4 @@
-//! Asks every server every 5 seconds, and every second while it drains.
+//! Asks every server every 5 seconds, and every second while it drains or was not heard yet.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -55,9 +55,9 @@ pub(crate) async fn poll(
 
 fn is_due(loads: &HttpLoads, asked: &HashMap<String, Instant>, target: &Target, now: Instant) -> bool {
     let Some(last) = asked.get(&target.uid) else { return true };
-    let drains = loads.last(&target.uid).is_some_and(|told| told.draining.is_some());
+    let often = loads.last(&target.uid).is_none_or(|told| told.draining.is_some());
     // Half a tick early rather than a whole one late.
-    now.duration_since(*last) + TICK / 2 >= if drains { TICK } else { USUAL }
+    now.duration_since(*last) + TICK / 2 >= if often { TICK } else { USUAL }
 }
 
 /// How to reach the pod's server, if it runs.

@@ -2,6 +2,7 @@
 
 use danmu_crds::FleetStatus;
 use danmu_plan::{Observation, Plan, ReplicasReason, Rollout};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::{
@@ -37,7 +38,8 @@ pub(crate) fn fleet(
     let mut draining: Vec<u32> = draining.map(|pod| pod.ordinal).chain(plan.drain.iter().copied()).collect();
     draining.sort_unstable();
     draining.dedup();
-    let viewers = observation.pods.iter().filter_map(|pod| pod.load).map(|load| load.viewers).sum();
+    let viewers = observation.pods.iter().filter_map(|pod| pod.load);
+    let viewers = viewers.fold(0u32, |all, load| all.saturating_add(load.viewers));
     let selector: Vec<String> =
         names::selector(&seen.fleet.name_any()).iter().map(|(key, value)| format!("{key}={value}")).collect();
     let now = vec![
@@ -95,6 +97,13 @@ fn progressing(observation: &Observation, plan: &Plan) -> Now {
         _ => format!("{} pods, as planned", plan.replicas.target),
     };
     Now { kind: "Progressing", holds: reason != "Settled", reason, message }
+}
+
+/// Why the fleet is `Degraded`, if it is.
+pub(crate) fn degraded_for(conditions: &[Condition]) -> Option<String> {
+    let degraded =
+        conditions.iter().find(|condition| condition.type_ == "Degraded" && condition.status == "True");
+    degraded.map(|condition| condition.reason.clone())
 }
 
 fn degraded(observation: &Observation, plan: &Plan, problem: Option<&Problem>) -> Now {

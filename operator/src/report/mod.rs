@@ -6,7 +6,7 @@ mod fleet;
 mod room;
 
 pub(crate) use conditions::{Edge, edges};
-pub(crate) use fleet::{Problem, fleet};
+pub(crate) use fleet::{Problem, degraded_for, fleet};
 pub(crate) use room::{ViewerCounts, forget, room, routing, without_fleet};
 
 /// The first two digits: a status that moved with every viewer would wake every watcher.

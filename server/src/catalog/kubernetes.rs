@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, DanmuRoomSpec, UnlistedRooms};
+use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, DanmuRoomSpec, RoomStatus, UnlistedRooms};
 use futures_util::{Stream, StreamExt};
 use kube::{
     Api, Client, ResourceExt,
@@ -28,8 +28,14 @@ type Rooms = Event<DeserializeGuard<DanmuRoom>>;
 type Fleets = Event<DeserializeGuard<DanmuFleet>>;
 
 /// Sends a catalog once both lists are there and after each change, until every receiver is gone.
-/// `namespace` and `fleet` name the DanmuFleet. The client is the pod's own, or that of `KUBECONFIG`.
-pub async fn follow(namespace: String, fleet: String, sender: watch::Sender<Arc<Catalog>>) {
+/// `namespace` and `fleet` name the DanmuFleet, `pod` this process as rooms are placed on it. The client is the pod's
+/// own, or that of `KUBECONFIG`.
+pub async fn follow(
+    namespace: String,
+    fleet: String,
+    pod: Option<String>,
+    sender: watch::Sender<Arc<Catalog>>,
+) {
     let client = loop {
         match Client::try_default().await {
             Ok(client) => break client,
@@ -47,16 +53,16 @@ pub async fn follow(namespace: String, fleet: String, sender: watch::Sender<Arc<
         Api::<DeserializeGuard<DanmuFleet>>::namespaced(client, &namespace),
         watcher::Config::default().fields(&format!("metadata.name={fleet}")),
     );
-    run(rooms.default_backoff(), fleets.default_backoff(), &sender).await;
+    run(Watched::of(pod), rooms.default_backoff(), fleets.default_backoff(), &sender).await;
 }
 
 async fn run(
+    mut watched: Watched,
     rooms: impl Stream<Item = watcher::Result<Rooms>>,
     fleets: impl Stream<Item = watcher::Result<Fleets>>,
     sender: &watch::Sender<Arc<Catalog>>,
 ) {
     tokio::pin!(rooms, fleets);
-    let mut watched = Watched::default();
     let mut last: Option<Arc<Catalog>> = None;
     let mut due = None;
     let mut told = false;
@@ -100,9 +106,11 @@ async fn until(due: Option<tokio::time::Instant>) {
 /// What the two watches have told so far.
 #[derive(Default)]
 struct Watched {
-    rooms: HashMap<String, DanmuRoomSpec>,
+    /// This pod's name; none: it cannot know whether a room is placed elsewhere.
+    pod: Option<String>,
+    rooms: HashMap<String, Listed>,
     /// The list that is being told anew; it takes the place of `rooms` when it is whole.
-    listing: HashMap<String, DanmuRoomSpec>,
+    listing: HashMap<String, Listed>,
     fleet: Option<DanmuFleetSpec>,
     has_fleet: bool,
     rooms_listed: bool,
@@ -111,13 +119,36 @@ struct Watched {
     faults: HashMap<String, String>,
 }
 
+/// What is read of a room.
+#[derive(Clone)]
+struct Listed {
+    spec: DanmuRoomSpec,
+    /// Where its viewers are served better than here.
+    elsewhere: Option<Arc<str>>,
+}
+
+/// The room's address, if it has pods of its own and `pod` is none of them. Only while its own route is accepted: by the
+/// fleet's route a viewer would come to any pod again.
+fn elsewhere_of(status: &RoomStatus, pod: &str) -> Option<Arc<str>> {
+    let placed_here = status.placement.iter().any(|share| share.pod == pod);
+    let routed = status.conditions.iter().any(|condition| {
+        condition.type_ == "Routed" && condition.status == "True" && condition.reason != "SharedRoute"
+    });
+    let away = routed && !placed_here && !status.placement.is_empty();
+    status.url.as_deref().filter(|_| away).map(Arc::from)
+}
+
 impl Watched {
+    fn of(pod: Option<String>) -> Self {
+        Self { pod, ..Self::default() }
+    }
+
     fn room(&mut self, event: Rooms) {
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(room) => {
-                if let Some((name, spec)) = self.read_room(room) {
-                    self.listing.insert(name, spec);
+                if let Some((name, room)) = self.read_room(room) {
+                    self.listing.insert(name, room);
                 }
             }
             Event::InitDone => {
@@ -125,8 +156,8 @@ impl Watched {
                 self.rooms_listed = true;
             }
             Event::Apply(room) => {
-                if let Some((name, spec)) = self.read_room(room) {
-                    self.rooms.insert(name, spec);
+                if let Some((name, room)) = self.read_room(room) {
+                    self.rooms.insert(name, room);
                 }
             }
             Event::Delete(room) => {
@@ -136,14 +167,16 @@ impl Watched {
         }
     }
 
-    /// The room's spec; of an unreadable one what it was before.
-    fn read_room(&mut self, room: DeserializeGuard<DanmuRoom>) -> Option<(String, DanmuRoomSpec)> {
+    /// What the room is; an unreadable one is what it was before.
+    fn read_room(&mut self, room: DeserializeGuard<DanmuRoom>) -> Option<(String, Listed)> {
         let name = room.name_any();
         let object = room_name(&name);
         match room.0 {
             Ok(room) => {
                 self.faults.remove(&object);
-                Some((name, room.spec))
+                let elsewhere = self.pod.as_deref().zip(room.status.as_ref());
+                let elsewhere = elsewhere.and_then(|(pod, status)| elsewhere_of(status, pod));
+                Some((name, Listed { spec: room.spec, elsewhere }))
             }
             Err(invalid) => {
                 self.faults.insert(object.clone(), format!("{object}: {}", invalid.error));
@@ -186,8 +219,8 @@ impl Watched {
         }
         let known = last.cloned().unwrap_or_default();
         let fleet = self.fleet.as_ref();
-        let policy = |(name, spec): (&String, &DanmuRoomSpec)| {
-            (name.clone(), kept(danmu_crds::policy(fleet, Some(spec)), known.rooms.get(name)))
+        let policy = |(name, room): (&String, &Listed)| {
+            (name.clone(), kept(danmu_crds::policy(fleet, Some(&room.spec)), known.rooms.get(name)))
         };
         let unlisted = fleet.filter(|fleet| fleet.server.unlisted_rooms == UnlistedRooms::Allow);
         let mut faults: Vec<String> = self.faults.values().cloned().collect();
@@ -196,6 +229,11 @@ impl Watched {
             rooms: self.rooms.iter().map(policy).collect(),
             unlisted: unlisted
                 .map(|fleet| kept(danmu_crds::policy(Some(fleet), None), known.unlisted.as_ref())),
+            elsewhere: self
+                .rooms
+                .iter()
+                .filter_map(|(name, room)| Some((name.clone(), room.elsewhere.clone()?)))
+                .collect(),
             fleet: kept(fleet.cloned().unwrap_or_default(), Some(&known.fleet)),
             faults,
         };
@@ -225,7 +263,7 @@ mod tests {
     }
 
     fn listed(rooms: Vec<DeserializeGuard<DanmuRoom>>) -> Watched {
-        let mut watched = Watched::default();
+        let mut watched = Watched::of(Some("danmu-default-0".to_owned()));
         watched.fleet(Event::Init);
         watched.fleet(Event::InitDone);
         watched.room(Event::Init);
@@ -258,6 +296,55 @@ mod tests {
         let next = watched.catalog(Some(&first)).unwrap();
         assert_eq!(next.rooms["a"].messages_per_second, 9);
         assert!(Arc::ptr_eq(&next.rooms["b"], &first.rooms["b"]));
+    }
+
+    /// A room with pods of its own.
+    fn placed(pods: &[&str], routed: (&str, &str), url: Option<&str>) -> DeserializeGuard<DanmuRoom> {
+        let placement: Vec<_> = pods.iter().map(|pod| json!({"pod": pod, "viewers": 10})).collect();
+        let condition = json!({
+            "type": "Routed", "status": routed.0, "reason": routed.1, "message": "",
+            "lastTransitionTime": "2026-11-01T18:00:00Z",
+        });
+        let object = json!({
+            "apiVersion": "danmu.live/v1alpha1", "kind": "DanmuRoom",
+            "metadata": {"name": "hot", "namespace": "live"}, "spec": {},
+            "status": {"placement": placement, "url": url, "conditions": [condition]},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_room_is_elsewhere_only_if_its_own_accepted_route_leads_to_other_pods() {
+        let url = Some("wss://a/rooms/hot/ws?room=hot");
+        let accepted = ("True", "Accepted");
+        for (room, elsewhere) in [
+            (placed(&["danmu-default-1"], accepted, url), url),
+            (placed(&["danmu-default-0", "danmu-default-1"], accepted, url), None),
+            (placed(&[], accepted, url), None),
+            (placed(&["danmu-default-1"], accepted, None), None),
+            (placed(&["danmu-default-1"], ("True", "SharedRoute"), url), None),
+            (placed(&["danmu-default-1"], ("False", "RoutePending"), url), None),
+        ] {
+            let catalog = listed(vec![room.clone()]).catalog(None).unwrap();
+            assert_eq!(catalog.elsewhere.get("hot").map(|url| &**url), elsewhere, "{room:?}");
+        }
+        let mut nameless = listed(Vec::new());
+        nameless.pod = None;
+        nameless.room(Event::Apply(placed(&["danmu-default-1"], accepted, url)));
+        assert!(nameless.catalog(None).unwrap().elsewhere.is_empty());
+    }
+
+    #[test]
+    fn a_placement_that_moves_is_another_catalog_and_a_count_that_moves_is_none() {
+        let url = Some("wss://a/rooms/hot/ws?room=hot");
+        let mut watched = listed(vec![placed(&["danmu-default-1"], ("True", "Accepted"), url)]);
+        let first = watched.catalog(None).unwrap();
+        let mut counted = placed(&["danmu-default-1"], ("True", "Accepted"), url);
+        counted.0.as_mut().unwrap().status.as_mut().unwrap().placement[0].viewers = 99;
+        watched.room(Event::Apply(counted));
+        assert!(watched.catalog(Some(&first)).is_none());
+        watched.room(Event::Apply(placed(&["danmu-default-0"], ("True", "Accepted"), url)));
+        assert!(watched.catalog(Some(&first)).unwrap().elsewhere.is_empty());
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Catalog {
     pub unlisted: Option<Arc<RoomPolicy>>,
     /// The fleet, or the built-in one where there is no DanmuFleet. As with rooms, the `Arc` is kept.
     pub fleet: Arc<DanmuFleetSpec>,
+    /// Where viewers of a room are served better than here: the address of its own route. Only rooms with pods of
+    /// their own, of which this is none, have one; a folder of manifests knows no pods.
+    pub elsewhere: HashMap<String, Arc<str>>,
     /// What is wrong in the manifests now, each as `file: field: what is wrong and what to do`.
     pub faults: Vec<String>,
 }
@@ -86,6 +89,7 @@ impl Catalog {
             _ => false,
         };
         self.faults != last.faults
+            || self.elsewhere != last.elsewhere
             || !Arc::ptr_eq(&self.fleet, &last.fleet)
             || !same(&self.unlisted, &last.unlisted)
             || self.rooms.len() != last.rooms.len()

@@ -22,7 +22,7 @@ use super::{
     admission::Permit,
     listener::{Edge, take_permit},
     pages, protocols,
-    session::{Arriving, Viewer, unix_now},
+    session::{Arriving, MOVED, Viewer, unix_now},
     token::TokenError,
 };
 use crate::rows::Arrival;
@@ -132,7 +132,8 @@ fn upgrade(
         (None, None) => Arriving::Lobby,
     };
     let number = edge.viewers.fetch_add(1, Ordering::Relaxed);
-    let viewer = Viewer::new(number, claims, client, offer.format, arriving, permit);
+    let moved = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == MOVED));
+    let viewer = Viewer::new(number, claims, client, offer.format, arriving, moved, permit);
     tokio::spawn(hand_over(Arc::clone(edge), hyper::upgrade::on(&mut request), viewer));
     Ok(switching(&accept, offer.selected))
 }

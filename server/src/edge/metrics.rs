@@ -24,6 +24,8 @@ pub struct Metrics {
     pub accepted: Counter,
     /// Messages the rooms' caps left out.
     pub sampled: Counter,
+    /// Viewers who were asked to move to their room's own pods.
+    pub hints: Counter,
     refused: Family<RefusedLabels, Counter>,
     turned_away: Family<TurnedAwayLabels, Counter>,
 }
@@ -33,6 +35,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("accepted_messages", "Messages published to their room", self.accepted.clone());
         registry.register("sampled_messages", "Messages left out by the rooms' caps", self.sampled.clone());
+        registry.register("move_hints", "Viewers asked to move to their room's pods", self.hints.clone());
         registry.register("refused_messages", "Messages refused, by code", self.refused.clone());
         registry.register("turned_away", "Requests turned away before the upgrade", self.turned_away.clone());
     }

@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,13 +18,21 @@ use super::{
     token::{Claims, Keys},
 };
 use crate::{
-    gate::{Bucket, Speaker},
+    gate::{Bucket, Rate, Speaker},
     room::{Entrance, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
 };
 
+/// Viewers who are served better elsewhere are asked to move there at most so fast, and the rest stays: a room may become
+/// large in a second, and its pods take a second's viewers at a time too.
+const HINTS: Rate = Rate { limit: 50, period: Duration::from_secs(1) };
+/// How long such a move may take. Nothing is closed after it.
+const HINT_MS: u64 = 10_000;
 /// A viewer without a room must `join` within this time.
 const LOBBY: Duration = Duration::from_secs(30);
+
+/// Of the query of an address that a viewer was asked to move to.
+pub(super) const MOVED: &str = "moved=1";
 
 /// What every session needs.
 #[derive(Debug)]
@@ -39,6 +47,8 @@ pub struct Sessions {
     pub keys: Arc<Keys>,
     /// Counts refusals.
     pub metrics: Arc<Metrics>,
+    /// Who else may be asked to move just now.
+    pub hints: Mutex<Bucket>,
 }
 
 /// How a viewer came in; gone once it is seated.
@@ -64,6 +74,8 @@ pub struct Viewer {
     arriving: Option<Box<Arriving>>,
     room: Option<Arc<Room>>,
     bucket: Bucket,
+    /// It was asked to move before: here, or where it came from (`moved=1` in the address).
+    moved: bool,
     /// Gives the place under the connection cap back when the viewer goes.
     _permit: Permit,
     number: u64,
@@ -79,6 +91,7 @@ impl Viewer {
         address: IpAddr,
         format: Format,
         arriving: Arriving,
+        moved: bool,
         permit: Permit,
     ) -> Self {
         Viewer {
@@ -86,6 +99,7 @@ impl Viewer {
             arriving: Some(Box::new(arriving)),
             room: None,
             bucket: Bucket::default(),
+            moved,
             _permit: permit,
             number,
             address,
@@ -245,11 +259,22 @@ impl Sessions {
         };
         let mut events = vec![Event::Joined(Box::new(joined))];
         events.extend(entry.missed);
+        events.extend(self.hint(viewer, id, io.now).map(Event::Move));
         io.send(&frame::personal(&events));
         if let Some(left) = viewer.room.replace(room) {
             left.leave(io.worker, viewer.format);
         }
         self.set_deadline(viewer, io, None);
+    }
+
+    /// Asks a viewer to move to the room's own pods: once, so that nobody is sent in circles if the hint is wrong.
+    fn hint(&self, viewer: &mut Viewer, room: &str, now: Instant) -> Option<Move> {
+        let url = self.rooms.elsewhere(room).filter(|_| !viewer.moved)?;
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).take(HINTS, now).ok()?;
+        viewer.moved = true;
+        self.metrics.hints.inc();
+        let joint = if url.contains('?') { '&' } else { '?' };
+        Some(Move { url: Some(format!("{url}{joint}{MOVED}")), within_ms: HINT_MS })
     }
 
     /// The viewer waits until the relay has told the room's epoch and comes in then.

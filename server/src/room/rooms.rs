@@ -64,6 +64,8 @@ pub enum Entrance {
 struct Policies {
     listed: HashMap<String, (Arc<RoomPolicy>, Arc<Policy>)>,
     unlisted: Option<(Arc<RoomPolicy>, Arc<Policy>)>,
+    /// Addresses of rooms that have pods of their own, of which this is none.
+    elsewhere: HashMap<String, Arc<str>>,
 }
 
 impl Policies {
@@ -126,7 +128,7 @@ impl Rooms {
             .map(|(id, policy)| (id.clone(), compile(policy, old.listed.get(id))))
             .collect();
         let unlisted = catalog.unlisted.as_ref().map(|policy| compile(policy, old.unlisted.as_ref()));
-        let policies = Arc::new(Policies { listed, unlisted });
+        let policies = Arc::new(Policies { listed, unlisted, elsewhere: catalog.elsewhere.clone() });
         self.policies.store(Arc::clone(&policies));
         let refused: Vec<Arc<Room>> = {
             let mut open = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
@@ -172,6 +174,11 @@ impl Rooms {
     /// Whether viewers may come to a room of this id.
     pub fn is_allowed(&self, id: &str) -> bool {
         danmu_wire::is_room_id(id) && self.policies.load().of(id).is_some()
+    }
+
+    /// Where viewers of the room are served better than here, if anywhere.
+    pub fn elsewhere(&self, id: &str) -> Option<Arc<str>> {
+        self.policies.load().elsewhere.get(id).cloned()
     }
 
     /// The open room, opened if the catalog allows it.

@@ -174,8 +174,10 @@ export class RoomConnection {
     if (this.#stopped) return;
     if (link === this.#next) {
       this.#next = undefined;
-      // The old link still works: stay on it and try again, at the usual address, until it closes.
-      this.#cancelRetry = this.options.clock.after(this.#moveBackoff.next(), () => this.#move({ ev: 'move', withinMs: 0 }));
+      // The old link still works: stay on it and try again, at the usual address, until it closes; and say there that
+      // we were moved, or we would be sent to where we could not get in once more.
+      const again: Move = { ev: 'move', url: '?moved=1', withinMs: 0 };
+      this.#cancelRetry = this.options.clock.after(this.#moveBackoff.next(), () => this.#move(again));
       return;
     }
     if (link !== this.#current) return;

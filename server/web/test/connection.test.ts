@@ -204,7 +204,8 @@ describe('a move', () => {
     expect(connection.say({ text: 'still here', ref: '1' })).toBe(true);
     await clock.pass(500);
     expect(sockets).toHaveLength(3);
-    expect(socket(2).url).toContain('danmu.example');
+    expect(socket(2).url).toContain('danmu.example/rooms/');
+    expect(new URL(socket(2).url).searchParams.get('moved'), 'it is not sent there once more').toBe('1');
     expect(states.map((state) => state.kind)).toEqual(['connecting', 'open']);
   });
 

@@ -1,4 +1,4 @@
-//! Alerts and dashboard ask for metrics that the server has, in PromQL that can be read.
+//! Alerts and dashboard ask for metrics that the server or the operator has, in PromQL that can be read.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -15,7 +15,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The names that a scrape of the server has, from the code that registers them.
+/// The names that a scrape of the server or of the operator has, from the code that registers them.
 fn exported() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     // Made from scratch at each scrape, by server/src/admin/collector.rs.
@@ -34,14 +34,15 @@ fn exported() -> BTreeSet<String> {
     for folder in fs::read_dir(root().join("server/src")).unwrap() {
         let file = folder.unwrap().path().join("metrics.rs");
         if file.exists() {
-            names.extend(registered(&file));
+            names.extend(registered(&file, "danmu_"));
         }
     }
+    names.extend(registered(&root().join("operator/src/metrics.rs"), "danmu_operator_"));
     names
 }
 
 /// `register("viewers", …, self.viewers.clone())`, with the kind from the field `viewers: Gauge<…>`.
-fn registered(file: &Path) -> Vec<String> {
+fn registered(file: &Path, prefix: &str) -> Vec<String> {
     let code = fs::read_to_string(file).unwrap();
     let call = Regex::new(
         r#"register(?:_with_unit)?\(\s*"([a-z_]+)",\s*"[^"]*",\s*(?:Unit::(\w+),\s*)?self\.(\w+)\.clone\(\)"#,
@@ -57,7 +58,7 @@ fn registered(file: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for call in calls {
         let unit = call.get(2).map_or(String::new(), |unit| format!("_{}", unit.as_str().to_lowercase()));
-        let name = format!("danmu_{}{unit}", &call[1]);
+        let name = format!("{prefix}{}{unit}", &call[1]);
         let field =
             Regex::new(&format!(r"\b{}: (?:Family<\w+, )?(Counter|Gauge|Histogram)\b", &call[3])).unwrap();
         let kind =
@@ -121,7 +122,7 @@ fn asked_for(expression: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_ask_for_what_the_server_has() {
+fn alerts_and_dashboard_ask_for_what_there_is() {
     let (expressions, recorded) = rules();
     let mut known = exported();
     known.extend(recorded);
@@ -131,7 +132,7 @@ fn alerts_and_dashboard_ask_for_what_the_server_has() {
         let names = asked_for(&expression);
         assert!(!names.is_empty(), "{place}: asks for nothing");
         let unknown: Vec<_> = names.difference(&known).collect();
-        assert!(unknown.is_empty(), "{place}: the server has no {unknown:?}");
+        assert!(unknown.is_empty(), "{place}: nobody has {unknown:?}");
     }
 }
 
@@ -145,6 +146,9 @@ fn the_names_are_those_of_a_scrape() {
         "danmu_fan_out_latency_seconds_bucket",
         "danmu_refused_messages_total",
         "danmu_relay_degraded",
+        "danmu_operator_leader",
+        "danmu_operator_reconciles_total",
+        "danmu_operator_plan_seconds_bucket",
     ] {
         assert!(known.contains(name), "{name}");
     }

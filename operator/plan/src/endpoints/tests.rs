@@ -115,3 +115,17 @@ fn a_few_viewers_are_no_imbalance() {
     (room.expected_viewers, room.viewers) = (0, vec![Share { pod: 0, viewers: 20 }]);
     assert_eq!(endpoints(&world).pods, [0, 1, 2]);
 }
+
+#[test]
+fn a_new_placement_is_followed_at_once() {
+    let just_now = Some(start() - SignedDuration::from_secs(1));
+    let mut grown = world();
+    let room = &mut grown.seen.rooms[0];
+    room.placement = vec![Share { pod: 0, viewers: 3_000 }];
+    room.endpoints = Endpoints { pods: vec![0], changed_at: just_now };
+    assert_eq!(endpoints(&grown), Endpoints { pods: vec![0, 1, 2], changed_at: Some(start()) });
+    // The slice names a pod that is another room's.
+    let mut moved = world();
+    moved.seen.rooms[0].endpoints = Endpoints { pods: vec![0, 1, 3], changed_at: just_now };
+    assert_eq!(endpoints(&moved).pods, [0, 1, 2]);
+}

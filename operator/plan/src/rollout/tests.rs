@@ -132,3 +132,21 @@ fn a_paused_or_blind_fleet_does_not_roll() {
     blind.seen.pods.iter_mut().for_each(|pod| pod.load = None);
     assert_eq!(next(&blind), Rollout::Held);
 }
+
+#[test]
+fn an_idle_fleets_only_pod_is_replaced_beside_a_surge_pod_and_not_waited_for_ever() {
+    for min in [0, 1] {
+        let mut world = world(1, 0);
+        world.seen.fleet.replicas.min = min;
+        world.seen.fleet.replicas.max = 1;
+        let mut replicas = Vec::new();
+        for _ in 0..100 {
+            let plan = plan(&world.seen);
+            world.step(&plan, 10);
+            replicas.push(plan.replicas.now);
+        }
+        replicas.dedup();
+        assert!(replicas.starts_with(&[2]) || min == 0, "{replicas:?}");
+        assert!(world.seen.pods.iter().all(|pod| pod.current), "min {min}: {replicas:?}");
+    }
+}

@@ -142,6 +142,17 @@ fn over_a_third_unknown_freezes_the_replicas_both_ways() {
 }
 
 #[test]
+fn pods_that_became_ready_just_now_are_coming_and_not_unknown() {
+    let mut world = world(4, 3_500);
+    for pod in &mut world.seen.pods[1..] {
+        (pod.load, pod.since) = (None, start() - SignedDuration::from_secs(15));
+    }
+    let plan = plan(&world.seen);
+    assert_eq!((replicas(&plan).1, plan.loads_unknown, plan.unknown), (4, false, Vec::new()));
+    assert_eq!(plan.rooms[0].placed, crate::Placed::PodsStarting);
+}
+
+#[test]
 fn an_unknown_pod_is_not_taken_for_full() {
     let mut world = world(4, 3_500);
     world.seen.pods[0].load = None;

@@ -49,7 +49,8 @@ impl World {
     pub(crate) fn new(fleet: Fleet, pods: u32, rooms: Vec<Room>) -> Self {
         let now = start();
         let audience = vec![0; rooms.len()];
-        let pods_now = (0..pods).map(|ordinal| pod(ordinal, now)).collect();
+        let since = now - SignedDuration::from_secs(3600);
+        let pods_now = (0..pods).map(|ordinal| Pod { since, ..pod(ordinal, now) }).collect();
         let seen = Observation { now, fleet, replicas: pods, replicas_since: now, pods: pods_now, rooms };
         Self { seen, audience, start_seconds: 30 }
     }
