@@ -36,12 +36,8 @@ enum Task {
         port: u16,
     },
     /// Format, lints, docs, unit, property and integration tests, Autobahn's cases, a little fuzzing,
-    /// the checker, the page in a browser, licences, and e2e.
-    Test {
-        /// Without e2e, which needs a cluster.
-        #[arg(long)]
-        fast: bool,
-    },
+    /// the checker, the page in a browser, licences.
+    Test,
     /// The built page in a real browser, against real servers.
     Page,
     /// Autobahn's WebSocket cases against the rows engine, compared with server/tests/autobahn.
@@ -96,7 +92,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
         Task::Bench(arguments) => bench::run(&arguments),
-        Task::Test { fast } => test::run(fast),
+        Task::Test => test::run(),
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),
