@@ -36,8 +36,12 @@ enum Task {
         port: u16,
     },
     /// Format, lints, docs, unit, property and integration tests, Autobahn's cases, a little fuzzing,
-    /// the checker, the page in a browser, licences.
-    Test,
+    /// the checker, the page in a browser, licences, and e2e.
+    Test {
+        /// Without e2e, which needs a cluster.
+        #[arg(long)]
+        fast: bool,
+    },
     /// The built page in a real browser, against real servers.
     Page,
     /// Autobahn's WebSocket cases against the rows engine, compared with server/tests/autobahn.
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Up { port } => up::run(port),
         Task::Bench(arguments) => bench::run(&arguments),
-        Task::Test => test::run(),
+        Task::Test { fast } => test::run(fast),
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),

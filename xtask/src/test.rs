@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     autobahn, charts,
     commands::{cargo, exists, program, root, step},
-    crds, fuzz, openapi, page,
+    crds, e2e, fuzz, openapi, page,
     server::target,
     soak,
 };
@@ -16,7 +16,7 @@ const DENY_VERSION: &str = "0.20.2";
 /// Enough to replay the seeds and to notice a parser that breaks at once; `cargo xtask fuzz` runs longer.
 const FUZZ_SECONDS: u32 = 5;
 
-pub(crate) fn run() -> Result<(), String> {
+pub(crate) fn run(fast: bool) -> Result<(), String> {
     let started = Instant::now();
     step("format", cargo(&["fmt", "--all", "--check"]))?;
     let fuzz_targets = ["fmt", "--manifest-path", "server/wire/fuzz/Cargo.toml", "--check"];
@@ -42,6 +42,9 @@ pub(crate) fn run() -> Result<(), String> {
     soak::test()?;
     page::test_in_browser()?;
     deny()?;
+    if !fast {
+        e2e::all()?;
+    }
     println!("all is well: {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
