@@ -1,7 +1,7 @@
-//! `cargo xtask e2e`: brings a cluster up, runs e2e/tests on it, and takes it down, whatever happened.
+//! `cargo xtask e2e`: brings a cluster up, runs e2e/tests/cluster on it, and takes it down, whatever happened.
 //!
 //! kind where a Docker answers; else the one of e2e/cluster, which is built from Go modules and is the same
-//! Kubernetes without any registry of images. With `--fake-nodes` only its control plane, for e2e/tests/kwok.
+//! Kubernetes without any registry of images. With `--fake-nodes` only its control plane, for operator/tests/kwok.
 
 mod artifacts;
 mod gateway;
@@ -58,9 +58,9 @@ trait Cluster {
     fn write_logs(&self, folder: &Path);
     /// What only this kind of cluster knows.
     fn environment(&self) -> Environment;
-    /// The test target of danmu-e2e.
-    fn tests(&self) -> &'static str {
-        "cluster"
+    /// The package of its tests, and the name of their target, which is also that of their feature.
+    fn tests(&self) -> (&'static str, &'static str) {
+        ("danmu-e2e", "cluster")
     }
 }
 
@@ -108,8 +108,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
 
 /// Cargo on the tests for a kind of cluster.
 fn tests(cluster: &dyn Cluster, arguments: &[&str]) -> Command {
-    let mut command =
-        cargo(&["test", "--package", "danmu-e2e", "--features", "cluster", "--test", cluster.tests()]);
+    let (package, target) = cluster.tests();
+    let mut command = cargo(&["test", "--package", package, "--features", target, "--test", target]);
     command.args(arguments);
     command
 }
@@ -120,7 +120,7 @@ fn docker_answers() -> bool {
 
 /// What a red run leaves; tests may leave more there.
 fn artifacts(cluster: &dyn Cluster) -> PathBuf {
-    target().join("e2e-artifacts").join(cluster.tests())
+    target().join("e2e-artifacts").join(cluster.tests().1)
 }
 
 fn environment(cluster: &dyn Cluster) -> Result<Environment, String> {

@@ -29,7 +29,10 @@ pub(crate) fn run(fast: bool) -> Result<(), String> {
     }
     page::build()?;
     page::test()?;
-    step("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    step(
+        "clippy",
+        cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"]),
+    )?;
     println!("==> generated OpenAPI document");
     openapi::run(true)?;
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);

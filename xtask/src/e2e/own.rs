@@ -120,8 +120,8 @@ impl Cluster for FakeNodes {
         scripts("fake")
     }
 
-    fn tests(&self) -> &'static str {
-        "kwok"
+    fn tests(&self) -> (&'static str, &'static str) {
+        ("danmu-operator", "kwok")
     }
 }
 
