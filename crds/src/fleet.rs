@@ -32,6 +32,7 @@ use crate::{Auth, FleetStatus, Limits, Moderation, PodSettings, Redis, Replicas,
     printcolumn(name = "Ready pods", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Viewers", type_ = "integer", json_path = ".status.viewers"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Progressing\")].reason"),
     printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type==\"Degraded\")].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")

@@ -304,7 +304,7 @@ fn kubectl_shows_finds_and_selects_by_what_people_look_for() {
     };
     let [rooms, fleets] = &*CRDS;
     assert_eq!(columns(rooms), ["Fleet", "Expected", "Viewers", "Placed", "Ready", "URL", "Age"]);
-    assert_eq!(columns(fleets), ["Pods", "Ready pods", "Viewers", "Ready", "Degraded", "Age"]);
+    assert_eq!(columns(fleets), ["Pods", "Ready pods", "Viewers", "Ready", "State", "Degraded", "Age"]);
     for (crd, short) in [(rooms, "dr"), (fleets, "df")] {
         assert_eq!(crd["spec"]["names"]["shortNames"], json!([short]));
         assert_eq!(crd["spec"]["names"]["categories"], json!(["danmu"]));

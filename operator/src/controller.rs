@@ -140,8 +140,8 @@ async fn one<L: Loads>(fleet: Arc<DanmuFleet>, context: &Context<L>) -> Result<A
     let told = tell::statuses(context, &seen, &observation, &plan, problem.as_ref(), &mut memory).await;
     context.remember(owner.uid, memory);
     done?;
-    told?;
-    let moving = !plan.drain.is_empty()
+    let moving = told?
+        || !plan.drain.is_empty()
         || !matches!(plan.rollout, Rollout::Done | Rollout::Held)
         || observation.pods.iter().any(|pod| pod.draining.is_some());
     Ok(Action::requeue(if moving { AGAIN_MOVING } else { AGAIN }))

@@ -1,6 +1,6 @@
 //! What the operator watches, kept in memory: reads of a reconcile come from here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use danmu_crds::{DanmuFleet, DanmuRoom};
 use futures_util::{StreamExt, stream::BoxStream};
@@ -12,7 +12,9 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
+        utils::ResetTimerBackoff,
         watcher,
+        watcher::ExponentialBackoff,
     },
 };
 use serde::de::DeserializeOwned;
@@ -51,6 +53,17 @@ fn ours() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR))
 }
 
+/// When a watch that failed is tried again. The default of kube waits up to a minute, and after an outage the first try
+/// fails once more, because the version it goes on from is too old: a new room would wait as long.
+fn again() -> ResetTimerBackoff<ExponentialBackoff> {
+    let delays = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(3))
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(ExponentialBackoff::from(delays), Duration::from_secs(10))
+}
+
 /// Watches `api` into a store. Managed fields are half of an object, and nobody here reads them.
 fn watch<K>(
     api: Api<K>,
@@ -69,7 +82,7 @@ where
             object.managed_fields_mut().clear();
             trim(object);
         })
-        .default_backoff()
+        .backoff(again())
         .reflect(writer)
         .touched_objects();
     (store, stream.boxed())

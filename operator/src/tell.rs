@@ -1,7 +1,7 @@
 //! Writes statuses that changed, and Events.
 
 use danmu_crds::{DanmuRoom, RoomStatus};
-use danmu_plan::{Observation, Plan};
+use danmu_plan::{Observation, Placed, Plan, RoomPlan};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition,
@@ -24,12 +24,15 @@ use crate::{
 };
 
 const AT_ONCE: usize = 16;
+/// Rooms' statuses that one reconcile writes; the rest is for the next one. 10,000 of them take minutes, and drains and
+/// slices must not wait for them.
+const AT_MOST: usize = 500;
 /// Conditions of a fleet that are no good news.
 const BAD: [&str; 2] = ["Degraded", "Paused"];
 /// Neither good nor bad: its edges are told by drains and replicas.
 const SILENT: &str = "Progressing";
 
-/// Writes the statuses that differ from what is there.
+/// Writes the statuses that differ from what is there, hot rooms first. Answers whether some are left for the next time.
 pub(crate) async fn statuses<L>(
     context: &Context<L>,
     seen: &Seen,
@@ -37,7 +40,7 @@ pub(crate) async fn statuses<L>(
     plan: &Plan,
     problem: Option<&Problem>,
     memory: &mut Memory,
-) -> Result<(), kube::Error> {
+) -> Result<bool, kube::Error> {
     let shared = report::routing(seen, &observation.fleet.name);
     let fleet = report::fleet(seen, observation, plan, &shared, problem, &mut memory.told);
     memory.degraded = report::degraded_for(&fleet.conditions);
@@ -55,14 +58,22 @@ pub(crate) async fn statuses<L>(
     let by_name: std::collections::HashMap<String, &DanmuRoom> =
         seen.rooms.iter().map(|room| (room.name_any(), &**room)).collect();
     let mut writes = Vec::new();
-    for room_plan in &plan.rooms {
+    let mut left = false;
+    let (hot, cold): (Vec<&RoomPlan>, Vec<&RoomPlan>) = plan.rooms.iter().partition(|room| room.hot);
+    for room_plan in hot.into_iter().chain(cold) {
+        if writes.len() == AT_MOST {
+            left = true;
+            break;
+        }
         let Some(&room) = by_name.get(&room_plan.name) else { continue };
         let status = report::room(seen, observation, room, room_plan, &shared, &mut memory.told);
         if room.status.as_ref() != Some(&status) {
-            writes.push(tell_room(context, room, status));
+            // A cold room is as well as its fleet, and that tells it: one Event, and not one for each room.
+            let loud = room_plan.hot || room_plan.placed == Placed::TooManyHotRooms;
+            writes.push(tell_room(context, room, status, loud));
         }
     }
-    all(writes).await
+    all(writes).await.map(|()| left)
 }
 
 /// One that is refused stops no other; the first refusal is returned.
@@ -80,7 +91,7 @@ pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, n
     for room in &rooms {
         let status = report::without_fleet(room, jiff::Timestamp::now());
         if room.status.as_ref() != Some(&status) {
-            writes.push(tell_room(context, room, status));
+            writes.push(tell_room(context, room, status, true));
         }
     }
     if let Err(error) = all(writes).await {
@@ -88,11 +99,19 @@ pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, n
     }
 }
 
-async fn tell_room<L>(context: &Context<L>, room: &DanmuRoom, status: RoomStatus) -> Result<(), kube::Error> {
+async fn tell_room<L>(
+    context: &Context<L>,
+    room: &DanmuRoom,
+    status: RoomStatus,
+    loud: bool,
+) -> Result<(), kube::Error> {
     match write(context, room, &status).await {
         // Deleted meanwhile, or made anew.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
         done => done?,
+    }
+    if !loud {
+        return Ok(());
     }
     let old = room.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
     tell(context, &room.object_ref(&()), report::edges(old, &status.conditions, &[])).await;

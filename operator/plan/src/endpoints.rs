@@ -13,15 +13,17 @@ const OVER_PERCENT: u64 = 110;
 /// Under so many viewers a pod is never over its share: 11 viewers instead of 10 are no imbalance.
 const SMALL_SHARE: u64 = 100;
 /// A slice changes at most so often because of shares: some proxies reload, and cut connections, on each change. A new
-/// placement is followed at once.
+/// placement is followed at once, and a full pod leaves at once.
 const REST: SignedDuration = SignedDuration::from_secs(10);
 
-/// The endpoints of a room placed so; `takers` are the pods that take viewers at all, ascending.
+/// The endpoints of a room placed so; `takers` are the pods that take viewers at all, ascending. While a rollout runs,
+/// viewers come to pods at the newest revision while these have room: the others will send them away again.
 pub(crate) fn endpoints(
     room: &Room,
     placement: &[Share],
     pods: &Pods<'_>,
     takers: &[u32],
+    rolls: bool,
     now: Timestamp,
 ) -> Endpoints {
     let serves = |pod: u32| takers.binary_search(&pod).is_ok();
@@ -35,6 +37,9 @@ pub(crate) fn endpoints(
         .filter(|(share, counted)| takes(share, **counted, pods, before))
         .map(|(share, _)| share.pod)
         .collect();
+    if rolls && wanted.iter().any(|&pod| !pods.is_outdated(pod)) {
+        wanted.retain(|&pod| !pods.is_outdated(pod));
+    }
     if wanted.is_empty() {
         // All are over: turning everybody away from their pods would only move the load elsewhere.
         wanted = able().map(|(share, _)| share.pod).collect();
@@ -43,16 +48,17 @@ pub(crate) fn endpoints(
         return Endpoints { pods: alive, changed_at: before.changed_at };
     }
     let rests = before.changed_at.is_some_and(|at| now.duration_since(at) < REST);
-    if rests && !alive.is_empty() && !is_replaced(room, placement, &alive, &wanted) {
+    if rests && !alive.is_empty() && !is_urgent(room, placement, pods, &alive, &wanted) {
         return Endpoints { pods: alive, changed_at: before.changed_at };
     }
     Endpoints { pods: wanted, changed_at: Some(now) }
 }
 
-/// Whether the slice has a pod that is not the room's any more, or lacks one that has just become the room's.
-fn is_replaced(room: &Room, placement: &[Share], alive: &[u32], wanted: &[u32]) -> bool {
+/// Whether the slice has a pod that is full or not the room's any more, or lacks one that has just become the room's.
+fn is_urgent(room: &Room, placement: &[Share], pods: &Pods<'_>, alive: &[u32], wanted: &[u32]) -> bool {
     let placed = |placement: &[Share], pod: u32| placement.iter().any(|share| share.pod == pod);
-    alive.iter().any(|&pod| !placed(placement, pod))
+    let full = |pod: u32| pods.viewers(pod).is_some_and(|viewers| u64::from(viewers) >= pods.capacity(pod));
+    alive.iter().any(|&pod| !placed(placement, pod) || (full(pod) && !wanted.contains(&pod)))
         || wanted.iter().any(|&pod| !alive.contains(&pod) && !placed(&room.placement, pod))
 }
 

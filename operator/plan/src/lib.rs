@@ -58,8 +58,9 @@ pub fn plan(observation: &Observation) -> Plan {
     let placements = placement::settle(&wishes, &shared, &pods, &takers);
     let short = why_short(&pods, &scale, &takers);
     let over = shared.uncovered(&pods, &takers);
+    let rolls = !matches!(rollout, Rollout::Done | Rollout::Held);
     let rooms = rooms.report(placements, (&shared, over), short, |room, placement| {
-        endpoints::endpoints(room, placement, &pods, &takers, observation.now)
+        endpoints::endpoints(room, placement, &pods, &takers, rolls, observation.now)
     });
     Plan {
         replicas: scale.replicas,

@@ -50,15 +50,17 @@ pub(crate) struct Edge {
     pub(crate) note: String,
 }
 
+/// Reasons that something new has for a moment; news only where things were well before.
+const TRANSIENT: [&str; 4] = ["NoReadyPods", "PodsStarting", "RouteMissing", "RoutePending"];
+
 /// Conditions that came, flipped, or hold no longer for the same reason. `bad` are those that are bad news when True.
 pub(crate) fn edges(old: &[Condition], new: &[Condition], bad: &[&str]) -> Vec<Edge> {
     let changed = new.iter().filter(|new| {
         let before = old.iter().find(|old| old.type_ == new.type_);
+        let flipped = before.is_some_and(|old| old.status != new.status);
+        let other = before.is_none_or(|old| old.reason != new.reason);
         // A first "all is well" is no news.
-        before.map_or_else(
-            || is_bad(new, bad),
-            |old| old.status != new.status || (is_bad(new, bad) && old.reason != new.reason),
-        )
+        flipped || (other && is_bad(new, bad) && !TRANSIENT.contains(&new.reason.as_str()))
     });
     let mut edges: Vec<Edge> = Vec::new();
     for new in changed {

@@ -223,8 +223,18 @@ fn trouble_of_a_fleet_says_what_to_do() {
 #[test]
 fn first_news_are_told_only_if_they_are_bad() {
     let (fleet, rooms) = statuses(&hot(), &mut ViewerCounts::default());
-    let of_room: Vec<bool> = edges(&[], &rooms[0].conditions, &[]).iter().map(|edge| edge.warning).collect();
-    assert_eq!(of_room, [true], "Routed is not yet so, and Ready for the same reason");
+    assert_eq!(edges(&[], &rooms[0].conditions, &[]), [], "a route that is being made is no news");
+    let full = seen(
+        json!({"replicas": {"max": 1}}),
+        vec![trial_room("huge", json!({"expectedViewers": 99_000}))],
+        1,
+    );
+    let (_, rooms) = statuses(&full, &mut ViewerCounts::default());
+    let told = edges(&[], &rooms[0].conditions, &[]);
+    assert_eq!(
+        told.iter().map(|edge| (edge.reason.as_str(), edge.warning)).collect::<Vec<_>>(),
+        [("FleetFull", true)]
+    );
     assert!(
         edges(&[], &fleet.conditions, &["Degraded", "Paused", "Progressing"]).iter().all(|edge| edge.warning)
     );

@@ -17,9 +17,9 @@ const HOT: u32 = 150;
 const ALL: u32 = 2000;
 const VIEWERS_PER_POD: u32 = 1000;
 
-/// 500 to 1,490 in a hot room, 20 in each other.
+/// 500 to 1,490 in a hot room, 25 in each other.
 fn expected(room: u32) -> u32 {
-    if room < HOT { 500 + room * 37 % 1000 } else { 20 }
+    if room < HOT { 500 + room * 37 % 1000 } else { 25 }
 }
 
 fn name(room: u32) -> String {
@@ -34,8 +34,9 @@ async fn make_rooms(cluster: &Cluster, rooms: std::ops::Range<u32>, viewers: fn(
     stream::iter(rooms).buffer_unordered(32).collect::<()>().await;
 }
 
-/// Every hot room's pods hold its shares, and its slice has just these pods, at the addresses they have.
-async fn is_right(cluster: &Cluster) {
+/// Every hot room's pods hold its shares, and its slice has no others, at the addresses they have; `all` of them, where
+/// none has more than its share.
+async fn is_right(cluster: &Cluster, all: bool) {
     let pods: BTreeMap<String, Pod> =
         cluster.pods().await.into_iter().map(|pod| (pod.name_any(), pod)).collect();
     let (slices, services) = (cluster.slices().await, cluster.services().await);
@@ -56,7 +57,12 @@ async fn is_right(cluster: &Cluster) {
         assert!(services.contains_key(&room.name_any()));
         let mut placed: Vec<String> = placement.iter().map(|share| share.pod.clone()).collect();
         placed.sort();
-        assert_eq!(endpoints(slice), placed, "{}", room.name_any());
+        let taking = endpoints(slice);
+        assert!(
+            !taking.is_empty() && taking.iter().all(|pod| placed.contains(pod)),
+            "{taking:?} of {placed:?}"
+        );
+        assert!(!all || taking == placed, "{}: {taking:?} of {placed:?}", room.name_any());
         for endpoint in &slice.endpoints {
             let pod = &pods[endpoint.target_ref.as_ref().unwrap().name.as_ref().unwrap()];
             assert_eq!(endpoint.addresses, [pod.status.as_ref().unwrap().pod_ip.clone().unwrap()]);
@@ -130,9 +136,10 @@ async fn two_thousand_rooms_on_two_hundred_pods() {
     let least = (0..ALL).map(expected).sum::<u32>().div_ceil(VIEWERS_PER_POD) as usize;
     println!("{pods} pods; no fewer than {least} can hold all");
     assert!(pods <= least + least / 20 && pods >= 190, "{pods}");
-    // A hot room is made of three objects and tells its status some four times, a cold one twice.
-    assert!(writes < 150 * 12 + 1850 * 3, "{writes} writes");
-    is_right(&cluster).await;
+    // A hot room is made of three objects, tells its status some three times and has as many Events; a cold one tells
+    // its status twice.
+    assert!(writes < 150 * 12 + 1850 * 2 + 200, "{writes} writes");
+    is_right(&cluster, true).await;
 
     // Four fifths of the viewers come, which is under what was expected, headroom included.
     for room in 0..ALL {
@@ -147,7 +154,7 @@ async fn two_thousand_rooms_on_two_hundred_pods() {
     let mark = cluster.calls.mark();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(cluster.calls.writes(mark), Vec::<String>::new(), "nothing moves, so nothing is written");
-    is_right(&cluster).await;
+    is_right(&cluster, true).await;
 
     let meter = Meter::new(&cluster);
     make_rooms(&cluster, ALL..ALL + 500, |_| 0).await;
@@ -203,5 +210,5 @@ async fn grows_and_shrinks(cluster: &Cluster) {
     assert_eq!(cluster.loads.cut(), 0, "a pod goes when it is empty");
     let ordinals: Vec<u32> = cluster.pods().await.iter().map(ordinal).collect();
     assert_eq!(ordinals, (0..u32::try_from(fewer).unwrap()).collect::<Vec<_>>());
-    is_right(cluster).await;
+    is_right(cluster, false).await;
 }

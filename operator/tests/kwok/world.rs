@@ -37,6 +37,8 @@ struct World {
     silent: bool,
     /// Viewers who were on a pod when it went.
     cut: u32,
+    /// Moves of viewers away from a pod that drains.
+    moved: u32,
 }
 
 impl Loads for FakeLoads {
@@ -89,6 +91,11 @@ impl FakeLoads {
         self.0.lock().unwrap().cut
     }
 
+    /// Moves of viewers away from pods that drain.
+    pub(crate) fn moved(&self) -> u32 {
+        self.0.lock().unwrap().moved
+    }
+
     /// Viewers seated, in all rooms.
     pub(crate) fn seated(&self) -> u32 {
         self.0.lock().unwrap().seats.values().flat_map(BTreeMap::values).sum()
@@ -115,6 +122,7 @@ impl World {
             let seats = self.seats.entry(room.clone()).or_default();
             seats.retain(|uid, viewers| {
                 self.cut += if there.contains(uid) { 0 } else { *viewers };
+                self.moved += if there.contains(uid) && drained(uid) { *viewers } else { 0 };
                 there.contains(uid) && !drained(uid)
             });
             let here: u32 = seats.values().sum();

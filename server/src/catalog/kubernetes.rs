@@ -12,7 +12,8 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, watcher},
+        utils::ResetTimerBackoff,
+        watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
 use tokio::sync::watch;
@@ -53,7 +54,18 @@ pub async fn follow(
         Api::<DeserializeGuard<DanmuFleet>>::namespaced(client, &namespace),
         watcher::Config::default().fields(&format!("metadata.name={fleet}")),
     );
-    run(Watched::of(pod), rooms.default_backoff(), fleets.default_backoff(), &sender).await;
+    run(Watched::of(pod), rooms.backoff(again()), fleets.backoff(again()), &sender).await;
+}
+
+/// When a watch that failed is tried again. The default of kube waits up to a minute, and after an outage the first try
+/// fails once more, because the version it goes on from is too old. Jitter spreads a thousand servers.
+fn again() -> ResetTimerBackoff<ExponentialBackoff> {
+    let delays = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(ExponentialBackoff::from(delays), Duration::from_secs(10))
 }
 
 async fn run(

@@ -117,6 +117,33 @@ fn a_few_viewers_are_no_imbalance() {
 }
 
 #[test]
+fn a_full_pod_leaves_at_once() {
+    let mut world = world();
+    let rests = Some(start() - SignedDuration::from_secs(1));
+    world.seen.rooms[0].endpoints.changed_at = rests;
+    world.seen.rooms[0].viewers[2].viewers = 1_100;
+    assert_eq!(endpoints(&world).changed_at, rests, "over its share: that can wait");
+    world.seen.pods.pop();
+    (world.seen.replicas, world.seen.fleet.replicas.max) = (3, 3);
+    world.seen.pods[2].load.as_mut().unwrap().viewers = 15_000;
+    assert_eq!(endpoints(&world).pods, [0, 1]);
+}
+
+#[test]
+fn viewers_come_to_the_newest_revision_while_a_rollout_runs_and_while_it_has_room() {
+    let mut world = world();
+    for pod in &mut world.seen.pods[..2] {
+        pod.current = false;
+    }
+    assert_eq!(endpoints(&world).pods, [2, 3], "pod 1 drains, and pod 0 would send them away again");
+    world.seen.rooms[0].viewers = [2, 3].map(|pod| Share { pod, viewers: 1_200 }).to_vec();
+    assert_eq!(endpoints(&world).pods, [0], "they are over their share");
+    world.seen.rooms[0].viewers.clear();
+    world.seen.fleet.paused = true;
+    assert_eq!(endpoints(&world).pods, [0, 1, 2], "nobody knows for how long");
+}
+
+#[test]
 fn a_new_placement_is_followed_at_once() {
     let just_now = Some(start() - SignedDuration::from_secs(1));
     let mut grown = world();
