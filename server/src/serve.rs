@@ -108,6 +108,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     relay_metrics.register(&mut registry);
     admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
+    registry.register_collector(Box::new(edge::metrics::KeySetLooks(Arc::clone(&keys))));
+    tokio::spawn(Arc::clone(&keys).follow());
     let sessions = Arc::new(Sessions {
         rooms: Arc::clone(&rooms),
         inboxes: Arc::clone(&inboxes),

@@ -15,7 +15,7 @@ use danmu_wire::{
 use super::{
     admission::Permit,
     metrics::Metrics,
-    token::{Claims, Keys},
+    token::{Claims, Keys, TokenError},
 };
 use crate::{
     gate::{Bucket, Speaker},
@@ -69,6 +69,8 @@ pub struct Viewer {
     number: u64,
     address: IpAddr,
     format: Format,
+    /// The key of a token it renews with is being looked for.
+    renewing: bool,
 }
 
 impl Viewer {
@@ -90,6 +92,7 @@ impl Viewer {
             number,
             address,
             format,
+            renewing: false,
         }
     }
 
@@ -125,6 +128,8 @@ pub enum Order {
     Move(Instant),
     /// Let the viewer of this number, who waited, into its room.
     Enter(u64),
+    /// Look again at the token with which the viewer of this number renews: its key was looked for.
+    Renew(u64, String),
 }
 
 impl Handler for Sessions {
@@ -146,7 +151,7 @@ impl Handler for Sessions {
         match Op::parse(text) {
             Ok(Op::Say(say)) => self.say(viewer, say, io),
             Ok(Op::Join(join)) => self.change_room(viewer, &join, io),
-            Ok(Op::Token { token }) => self.renew(viewer, &token, io),
+            Ok(Op::Token { token }) => self.renew(viewer, &token, true, io),
             Ok(Op::Ping {}) => io.send(&frame::personal(&[Event::Pong])),
             Err(error) => {
                 self.metrics.refused(RefusalCode::BadRequest);
@@ -197,7 +202,11 @@ impl Handler for Sessions {
                     self.join(viewer, &id, since, false, io);
                 }
             }
-            Order::Enter(_) => {}
+            Order::Renew(number, token) if *number == viewer.number => {
+                viewer.renewing = false;
+                self.renew(viewer, token, false, io);
+            }
+            Order::Enter(_) | Order::Renew(..) => {}
             Order::Move(deadline) => {
                 let within_ms = deadline.saturating_duration_since(io.now).as_millis() as u64;
                 io.send(&frame::personal(&[Event::Move(Move { url: None, within_ms })]));
@@ -309,13 +318,25 @@ impl Sessions {
         io.send(&frame::personal(&[ack]));
     }
 
-    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good.
-    fn renew(&self, viewer: &mut Viewer, token: &str, io: &mut Io<'_>) {
+    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good. A
+    /// `patient` viewer's unknown key is looked for.
+    fn renew(&self, viewer: &mut Viewer, token: &str, patient: bool, io: &mut Io<'_>) {
         match self.keys.verify(token, unix_now()) {
             Ok(claims) if viewer.user().is_none_or(|user| user == claims.sub) => {
                 viewer.claims = Some(Box::new(claims));
                 let lobby = viewer.room.is_none().then(|| io.now + LOBBY);
                 self.set_deadline(viewer, io, lobby);
+            }
+            // One task a viewer.
+            Err(TokenError::UnknownKey) if patient && !viewer.renewing => {
+                viewer.renewing = true;
+                let (keys, inboxes, number) =
+                    (Arc::clone(&self.keys), Arc::clone(&self.inboxes), viewer.number);
+                let (worker, connection, token) = (io.worker, io.connection, token.to_owned());
+                self.runtime.spawn(async move {
+                    let _ = keys.look_up(&token, unix_now()).await;
+                    inboxes.visit_one(worker, connection, Order::Renew(number, token));
+                });
             }
             _ => self.refuse(None, RefusalCode::TokenInvalid, None, io),
         }
