@@ -55,7 +55,8 @@ pub fn policy(fleet: Option<&DanmuFleetSpec>, room: Option<&DanmuRoomSpec>) -> R
     let limits = [room.and_then(|r| r.limits.as_ref()), defaults.and_then(|d| d.limits.as_ref())];
     let moderation = [room.and_then(|r| r.moderation.as_ref()), defaults.and_then(|d| d.moderation.as_ref())];
     let kinds = [room.and_then(|r| r.kinds.as_ref()), defaults.and_then(|d| d.kinds.as_ref())];
-    let sources = moderation.map(|m| m.and_then(|m| m.words.as_ref()).map_or(&[][..], |words| &words.from[..]));
+    let sources =
+        moderation.map(|m| m.and_then(|m| m.words.as_ref()).map_or(&[][..], |words| &words.from[..]));
     let (per_viewer_messages, per_viewer_seconds) =
         first(limits, |l: &Limits| l.per_viewer).map_or((3, 5), |p| (p.messages, p.seconds));
     let words = |list: fn(&Words) -> &[String]| {
@@ -142,10 +143,7 @@ mod tests {
             moderation: Some(moderation(Some(Anonymous::Speak), &["trudy", "eve"], &["secret"])),
             ..DanmuRoomSpec::default()
         };
-        let room = DanmuRoomSpec {
-            kinds: Some(Kinds { enter_below: Some(9), ..Kinds::default() }),
-            ..room
-        };
+        let room = DanmuRoomSpec { kinds: Some(Kinds { enter_below: Some(9), ..Kinds::default() }), ..room };
         let policy = policy(Some(&fleet), Some(&room));
         assert_eq!((policy.combo_milliseconds, policy.enter_below), (0, 9));
         assert_eq!((policy.history, policy.max_length, policy.messages_per_second), (0, 40, 20));

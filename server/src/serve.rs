@@ -97,6 +97,10 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
     let rooms = Rooms::new(fan_out, Arc::clone(&relay), batching, runtime.clone());
     rooms.on_expel(expel(&inboxes));
+    let told = Arc::clone(&inboxes);
+    rooms.on_tell(Box::new(move |at, frame| {
+        told.visit_one(at.worker, at.connection, Order::Tell(at.number, frame));
+    }));
     rooms.apply(&catalog);
     let mut rows_metrics = rows::Metrics::default();
     rows_metrics.recorder = flags.record_flushes.as_deref().map(rows::Recorder::start).transpose()?;

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub accepted: Counter,
     /// Messages the rooms' caps left out.
     pub sampled: Counter,
+    /// Messages that wait, or waited, for a moderator.
+    pub held: Counter,
     refused: Family<RefusedLabels, Counter>,
     turned_away: Family<TurnedAwayLabels, Counter>,
 }
@@ -43,6 +45,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("accepted_messages", "Messages published to their room", self.accepted.clone());
         registry.register("sampled_messages", "Messages left out by the rooms' caps", self.sampled.clone());
+        registry.register("held_messages", "Messages held for a moderator", self.held.clone());
         registry.register("refused_messages", "Messages refused, by code", self.refused.clone());
         registry.register("turned_away", "Requests turned away before the upgrade", self.turned_away.clone());
     }

@@ -275,9 +275,7 @@ impl State {
     fn forget(&mut self, event: &Event) {
         let Event::Removed(removed) = event else { return };
         let stays = |id: &String, user: &Option<String>| {
-            !removed.all
-                && !removed.ids.contains(id)
-                && (removed.user.is_none() || *user != removed.user)
+            !removed.all && !removed.ids.contains(id) && (removed.user.is_none() || *user != removed.user)
         };
         self.history.retain(|chat| stays(&chat.id, &chat.user));
         self.pinned.retain(|said| stays(&said.id, &said.user));

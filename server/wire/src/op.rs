@@ -144,19 +144,31 @@ mod tests {
     #[test]
     fn what_a_moderator_does_is_read_and_bounded() {
         let read = |fields: &str| Op::parse(&format!(r#"{{"op":"moderate",{fields}}}"#));
-        let Ok(Op::Moderate(mute)) = read(r#""do":"mute","user":"u1","seconds":60,"ref":"7""#) else { panic!() };
+        let Ok(Op::Moderate(mute)) = read(r#""do":"mute","user":"u1","seconds":60,"ref":"7""#) else {
+            panic!()
+        };
         assert_eq!(mute.reference.as_deref(), Some("7"));
         assert_eq!(mute.action, Action::Mute { user: "u1".into(), seconds: Some(60) });
         for good in [
-            r#""do":"clear""#, r#""do":"held""#, r#""do":"show","id":"A""#, r#""do":"remove","ids":["A"]"#,
-            r#""do":"slow_mode","seconds":0"#, r#""do":"reset_slow_mode""#,
+            r#""do":"clear""#,
+            r#""do":"held""#,
+            r#""do":"show","id":"A""#,
+            r#""do":"remove","ids":["A"]"#,
+            r#""do":"slow_mode","seconds":0"#,
+            r#""do":"reset_slow_mode""#,
         ] {
             assert!(read(good).is_ok(), "{good}");
         }
         let long = format!(r#""do":"remove","ids":["{}"]"#, "x".repeat(65));
         for bad in [
-            r#""do":"fly""#, r#""do":"mute""#, r#""do":"mute","user":"""#, r#""do":"mute","user":"a","seconds":0"#,
-            r#""do":"remove""#, r#""do":"slow_mode","seconds":86401"#, r#""do":"show","id":"""#, &long,
+            r#""do":"fly""#,
+            r#""do":"mute""#,
+            r#""do":"mute","user":"""#,
+            r#""do":"mute","user":"a","seconds":0"#,
+            r#""do":"remove""#,
+            r#""do":"slow_mode","seconds":86401"#,
+            r#""do":"show","id":"""#,
+            &long,
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use super::set::{self, MAX_SET, SetFault, SetKey};
 
 /// A source must have answered whole within this time; a viewer with an unknown key waits no longer.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often the source is read.
 #[derive(Clone, Copy, Debug)]

@@ -233,7 +233,9 @@ fn rose(room: &State, user: &str, count: u32, combo: Option<u64>) -> Event {
 #[test]
 fn gifts_of_a_combo_beside_each_other_are_one_event_and_the_log_keeps_each() {
     let (mut room, now) = room();
-    for (user, count, combo) in [("ann", 1, None), ("ann", 2, Some(3)), ("bob", 1, None), ("ann", 1, Some(4)), ("ann", 1, Some(5))] {
+    for (user, count, combo) in
+        [("ann", 1, None), ("ann", 2, Some(3)), ("bob", 1, None), ("ann", 1, Some(4)), ("ann", 1, Some(5))]
+    {
         let event = rose(&room, user, count, combo);
         room.priority(event, now).unwrap();
     }
@@ -282,7 +284,8 @@ fn whoever_joins_is_told_what_is_still_pinned_with_the_time_that_is_left() {
     assert_eq!(left(20_000), [45]);
     assert_eq!(left(65_000), [0; 0]);
     let back = room.enter(Some(&Position { epoch: "E".into(), offset: 0 }), 20_000);
-    let missed = back.missed.iter().map(|event| if let Event::Super(said) = event { said.seconds } else { 99 });
+    let missed =
+        back.missed.iter().map(|event| if let Event::Super(said) = event { said.seconds } else { 99 });
     assert_eq!(missed.collect::<Vec<_>>(), [0, 45], "what is over is recovered, and not pinned again");
 }
 
