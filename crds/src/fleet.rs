@@ -8,7 +8,7 @@ use schemars::{JsonSchema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
 use crate::schema::plain_numbers;
-use crate::{Auth, FleetStatus, Limits, Moderation, PodSettings, Redis, Replicas, Route};
+use crate::{Auth, FleetStatus, Kinds, Limits, Moderation, PodSettings, Redis, Replicas, Route};
 
 /// A set of room servers that share their settings.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -215,4 +215,7 @@ pub struct Defaults {
     /// Moderation of a room that does not set its own; its lists are added to the room's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moderation: Option<Moderation>,
+    /// Kinds of messages in a room that does not set its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Kinds>,
 }

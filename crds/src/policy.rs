@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Limits, Moderation, Words};
+use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Kinds, Limits, Moderation, WordSource, Words};
 
 /// Everything a server needs to know to run one room, with nothing left to default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,14 @@ pub struct RoomPolicy {
     pub block: Vec<String>,
     /// Words that are shown as asterisks.
     pub mask: Vec<String>,
+    /// Words with which a danmu waits for a moderator.
+    pub hold: Vec<String>,
+    /// Longer lists, to be read from elsewhere.
+    pub words_from: Vec<WordSource>,
+    /// The longest pause in a combo of gifts, in milliseconds; 0 is off.
+    pub combo_milliseconds: u32,
+    /// Under so many viewers it is told who comes in.
+    pub enter_below: u32,
 }
 
 impl Default for RoomPolicy {
@@ -46,6 +54,9 @@ pub fn policy(fleet: Option<&DanmuFleetSpec>, room: Option<&DanmuRoomSpec>) -> R
     let defaults = fleet.and_then(|fleet| fleet.defaults.as_ref());
     let limits = [room.and_then(|r| r.limits.as_ref()), defaults.and_then(|d| d.limits.as_ref())];
     let moderation = [room.and_then(|r| r.moderation.as_ref()), defaults.and_then(|d| d.moderation.as_ref())];
+    let kinds = [room.and_then(|r| r.kinds.as_ref()), defaults.and_then(|d| d.kinds.as_ref())];
+    let sources =
+        moderation.map(|m| m.and_then(|m| m.words.as_ref()).map_or(&[][..], |words| &words.from[..]));
     let (per_viewer_messages, per_viewer_seconds) =
         first(limits, |l: &Limits| l.per_viewer).map_or((3, 5), |p| (p.messages, p.seconds));
     let words = |list: fn(&Words) -> &[String]| {
@@ -67,6 +78,10 @@ pub fn policy(fleet: Option<&DanmuFleetSpec>, room: Option<&DanmuRoomSpec>) -> R
         banned_networks: lists(|m| &m.banned_networks).iter().filter_map(|n| n.parse().ok()).collect(),
         block: words(|w| &w.block),
         mask: words(|w| &w.mask),
+        hold: words(|w| &w.hold),
+        words_from: joined_sources(sources),
+        combo_milliseconds: first(kinds, |k: &Kinds| k.combo_milliseconds).unwrap_or(3000),
+        enter_below: first(kinds, |k| k.enter_below).unwrap_or(0),
     }
 }
 
@@ -80,6 +95,11 @@ fn joined([room, fleet]: [&[String]; 2]) -> Vec<String> {
     fleet.iter().chain(room).filter(|entry| seen.insert(entry.as_str())).cloned().collect()
 }
 
+fn joined_sources([room, fleet]: [&[WordSource]; 2]) -> Vec<WordSource> {
+    let mut seen = std::collections::HashSet::new();
+    fleet.iter().chain(room).filter(|source| seen.insert(*source)).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,7 +110,7 @@ mod tests {
         Moderation {
             anonymous,
             banned_users: strings(banned),
-            words: Some(Words { block: Vec::new(), mask: strings(masked) }),
+            words: Some(Words { mask: strings(masked), ..Words::default() }),
             ..Moderation::default()
         }
     }
@@ -114,6 +134,7 @@ mod tests {
                     ..Limits::default()
                 }),
                 moderation: Some(moderation(Some(Anonymous::Deny), &["eve", "mallory"], &["spoiler"])),
+                kinds: Some(Kinds { combo_milliseconds: Some(0), enter_below: Some(500) }),
             }),
             ..DanmuFleetSpec::default()
         };
@@ -122,7 +143,9 @@ mod tests {
             moderation: Some(moderation(Some(Anonymous::Speak), &["trudy", "eve"], &["secret"])),
             ..DanmuRoomSpec::default()
         };
+        let room = DanmuRoomSpec { kinds: Some(Kinds { enter_below: Some(9), ..Kinds::default() }), ..room };
         let policy = policy(Some(&fleet), Some(&room));
+        assert_eq!((policy.combo_milliseconds, policy.enter_below), (0, 9));
         assert_eq!((policy.history, policy.max_length, policy.messages_per_second), (0, 40, 20));
         assert_eq!((policy.per_viewer_messages, policy.per_viewer_seconds), (1, 9));
         assert_eq!(policy.anonymous, Anonymous::Speak);

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
-use crate::{RoomStatus, schema::plain_numbers};
+use crate::{Kinds, RoomStatus, Words, schema::plain_numbers};
 
 /// One room. Its name is the room id that viewers connect to.
 // The grammar is narrower than Kubernetes' own (which allows dots and 253 characters), because the id is
@@ -61,6 +61,9 @@ pub struct DanmuRoomSpec {
     /// Overrides the fleet's `defaults.moderation`, field by field; lists are joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moderation: Option<Moderation>,
+    /// Overrides the fleet's `defaults.kinds`, field by field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Kinds>,
 }
 
 fn default_fleet() -> String {
@@ -76,6 +79,7 @@ impl Default for DanmuRoomSpec {
             min_pods: one(),
             limits: None,
             moderation: None,
+            kinds: None,
         }
     }
 }
@@ -172,7 +176,7 @@ pub struct Moderation {
     #[x_kube(validation = Rule::new("self.all(network, isCIDR(network))")
         .message("each is a network such as 203.0.113.0/24; for one address write /32, or /128 in IPv6"))]
     pub banned_networks: Vec<String>,
-    /// Words that stop or mask a danmu.
+    /// Words that stop, mask or hold a danmu.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<Words>,
 }
@@ -187,18 +191,4 @@ pub enum Anonymous {
     Watch,
     /// Speaks as anyone else.
     Speak,
-}
-
-/// Words that moderation looks for.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Words {
-    /// A danmu with one of these is refused.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 100)))]
-    pub block: Vec<String>,
-    /// Each of these is shown as asterisks.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 100)))]
-    pub mask: Vec<String>,
 }

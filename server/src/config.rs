@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::Args;
@@ -11,7 +12,7 @@ use ipnet::IpNet;
 use crate::{
     edge::{
         origin::Origins,
-        token::{Keys, Sources},
+        token::{Follow, Keys, Sources},
     },
     relay::redis::Address,
     rows::Limits,
@@ -62,6 +63,12 @@ pub struct Flags {
     /// File with the public key (PEM) of RS256 tokens
     #[arg(long, env = "DANMU_TOKEN_RS256", value_name = "FILE")]
     pub token_rs256: Option<PathBuf>,
+    /// JSON Web Key Set of EdDSA, RS256 and ES256 tokens: https://…, http:// of this machine, or a file
+    #[arg(long, env = "DANMU_TOKEN_JWKS", value_name = "URL|FILE")]
+    pub token_jwks: Option<String>,
+    /// Seconds between two readings of the key set; a key that is not known is looked for sooner
+    #[arg(long, env = "DANMU_TOKEN_JWKS_SECONDS", default_value_t = 300, value_name = "S")]
+    pub token_jwks_seconds: u64,
     /// Redis or Valkey for several pods, as redis://host:6379, rediss://… or redis+sentinel://host/service;
     /// without it this process is the whole fleet
     #[arg(long, env = "DANMU_REDIS", hide_env_values = true, value_name = "URL")]
@@ -223,10 +230,18 @@ impl Flags {
                     .push(format!("{flag}: it is empty, and no token would fit; leave it away to take any"));
             }
         }
+        if !(10..=86_400).contains(&self.token_jwks_seconds) {
+            faults.push(format!(
+                "--token-jwks-seconds: {} is not between 10 and 86400",
+                self.token_jwks_seconds
+            ));
+        }
+        let follow = Follow { refresh: Duration::from_secs(self.token_jwks_seconds), ..Follow::default() };
         let sources = Sources {
             hs256_secret: self.token_secret.as_ref().map(String::as_bytes),
             eddsa_pem: eddsa.as_deref(),
             rs256_pem: rs256.as_deref(),
+            jwks: self.token_jwks.as_deref().filter(|place| !place.is_empty()).map(|place| (place, follow)),
             audience: self.token_audience.as_deref(),
             issuer: self.token_issuer.as_deref(),
         };
@@ -300,10 +315,19 @@ mod tests {
             "--drain-seconds=0",
             "--token-secret=short",
             "--token-eddsa=/does/not/exist",
+            "--token-jwks=http://id.example.com/keys",
+            "--token-jwks-seconds=1",
         ]);
-        for flag in
-            ["--public", "--admin", "--trusted-proxies", "--drain-seconds", "--token-secret", "--token-eddsa"]
-        {
+        for flag in [
+            "--public",
+            "--admin",
+            "--trusted-proxies",
+            "--drain-seconds",
+            "--token-secret",
+            "--token-eddsa",
+            "--token-jwks:",
+            "--token-jwks-seconds",
+        ] {
             assert!(told.iter().any(|fault| fault.starts_with(flag)), "{flag}: {told:?}");
         }
     }

@@ -97,6 +97,10 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
     let rooms = Rooms::new(fan_out, Arc::clone(&relay), batching, runtime.clone());
     rooms.on_expel(expel(&inboxes));
+    let told = Arc::clone(&inboxes);
+    rooms.on_tell(Box::new(move |at, frame| {
+        told.visit_one(at.worker, at.connection, Order::Tell(at.number, frame));
+    }));
     rooms.apply(&catalog);
     let mut rows_metrics = rows::Metrics::default();
     rows_metrics.recorder = flags.record_flushes.as_deref().map(rows::Recorder::start).transpose()?;
@@ -108,6 +112,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     relay_metrics.register(&mut registry);
     admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
+    registry.register_collector(Box::new(edge::metrics::KeySetLooks(Arc::clone(&keys))));
+    tokio::spawn(Arc::clone(&keys).follow());
     let sessions = Arc::new(Sessions {
         rooms: Arc::clone(&rooms),
         inboxes: Arc::clone(&inboxes),

@@ -366,3 +366,113 @@ async fn a_rooms_cap_and_its_fairness_hold_over_all_pods() {
         speaker.await.unwrap();
     }
 }
+
+async fn act(moderator: &mut Viewer, action: &str) -> Event {
+    moderator.send(format!(r#"{{"op":"moderate",{action}}}"#)).await;
+    moderator.find(|e| matches!(e, Event::Done(_) | Event::Refused(_))).await
+}
+
+async fn log(pod: &Danmu) -> Vec<String> {
+    let (_, lines) = pod.admin("GET", "/rooms/talk/log", "").await;
+    let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    lines.lines().map(read).map(|line| format!("{} {}", line["by"], line["do"])).collect()
+}
+
+#[tokio::test]
+async fn a_held_message_of_one_pod_is_decided_once_on_another_and_both_have_the_log() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let (mut ann, mut bob) = (a.join("talk").await, b.join("talk").await);
+    let mut moderator = b.join_as("talk", "mod1", "moderator").await;
+    ann.say("perhaps").await;
+    ann.find(|e| matches!(e, Event::Ack(ack) if ack.held)).await;
+    let Event::Held(held) = moderator.find(|e| matches!(e, Event::Held(_))).await else { panic!() };
+    let show = format!(r#""do":"show","id":"{}""#, held.chat.id);
+    assert!(matches!(act(&mut moderator, &show).await, Event::Done(_)));
+    assert_eq!(ann.hears("perhaps").await.id, held.chat.id);
+    bob.hears("perhaps").await;
+    assert!(matches!(act(&mut moderator, &show).await, Event::Refused(_)), "once");
+    ann.say("perhaps not").await;
+    // A moderator who comes later, to any pod, is told what waits.
+    ann.find(|e| matches!(e, Event::Ack(ack) if ack.held)).await;
+    let mut late = a.join_as("talk", "mod2", "moderator").await;
+    let Event::Held(held) = late.find(|e| matches!(e, Event::Held(_))).await else { panic!() };
+    let reject = format!(r#""do":"reject","id":"{}""#, held.chat.id);
+    assert!(matches!(act(&mut moderator, &reject).await, Event::Done(_)));
+    assert_eq!(ann.refusal().await.code, danmu_wire::RefusalCode::Rejected);
+    late.find(|e| matches!(e, Event::Settled(s) if s.by == "mod1" && !s.shown)).await;
+    for pod in [&a, &b] {
+        assert_eq!(log(pod).await, [r#""mod1" "show""#, r#""mod1" "reject""#]);
+    }
+}
+
+#[tokio::test]
+async fn slow_mode_and_a_shadow_mute_hold_on_every_pod_and_after_a_restart() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut moderator = a.join_as("talk", "mod1", "moderator").await;
+    let mut ann = b.join_as("talk", "ann", "speaker").await;
+    act(&mut moderator, r#""do":"slow_mode","seconds":600"#).await;
+    act(&mut moderator, r#""do":"shadow","user":"eve","seconds":600"#).await;
+    ann.find(|e| matches!(e, Event::Mode(mode) if mode.slow_mode_seconds == 600)).await;
+    let late = pod(&redis).await;
+    let mut eve = late.join_as("talk", "eve", "speaker").await;
+    eve.say("psst").await;
+    eve.hears("psst").await;
+    ann.say("heard").await;
+    let next = moderator.find(|e| matches!(e, Event::Chat(_))).await;
+    assert!(matches!(next, Event::Chat(chat) if chat.text == "heard"), "nobody else sees it");
+    let mut guest = late.connect("/rooms/talk/ws", &[]).await.unwrap();
+    assert!(matches!(guest.event().await, Event::Joined(joined) if joined.mode.slow_mode_seconds == 600));
+    act(&mut moderator, r#""do":"reset_slow_mode""#).await;
+    guest.find(|e| matches!(e, Event::Mode(mode) if mode.slow_mode_seconds == 0)).await;
+}
+
+#[tokio::test]
+async fn gifts_of_one_giver_count_up_over_all_pods_and_a_repeat_counts_once() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut ann = a.join("talk").await;
+    let give = async |pod: &Danmu, name: &str| {
+        let gift = format!(
+            r#"{{"kind":"gift","gift":"{name}","user":"u1","count":2,"text":"a \"quoted}}\" word"}}"#
+        );
+        assert_eq!(pod.admin("POST", "/rooms/talk/publish", &gift).await.0, 200);
+    };
+    give(&a, "rose").await;
+    give(&b, "rose").await;
+    give(&b, "rocket").await;
+    give(&a, "rose").await;
+    let last = ann.find(|e| matches!(e, Event::Gift(gift) if gift.offset == 4)).await;
+    assert!(matches!(&last, Event::Gift(gift) if gift.combo == Some(6)), "{last:?}");
+    let body = r#"{"kind":"gift","gift":"rose","user":"u1"}"#;
+    for pod in [&a, &b] {
+        let request = format!(
+            "POST /rooms/talk/publish HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nIdempotency-Key: k\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            support::ADMIN_TOKEN,
+            body.len()
+        );
+        assert_eq!(support::http(pod.server.admin, &request).await.0, 200);
+    }
+    give(&b, "rose").await;
+    let last = ann.find(|e| matches!(e, Event::Gift(gift) if gift.offset == 6)).await;
+    assert!(matches!(&last, Event::Gift(gift) if gift.combo == Some(9)), "{last:?}");
+    let log = redis.text(&["EXISTS", "danmu:{local/default/talk}:combo:rose:u1"]);
+    assert!(log.is_empty() || log == "1", "{log}");
+}
+
+#[tokio::test]
+async fn who_comes_in_and_what_is_pinned_is_told_on_every_pod() {
+    let redis = RedisServer::start();
+    let (a, b) = (pod(&redis).await, pod(&redis).await);
+    let mut ann = a.join("talk").await;
+    let pinned = r#"{"kind":"super","text":"hello all","seconds":600}"#;
+    assert_eq!(b.admin("POST", "/rooms/talk/publish", pinned).await.0, 200);
+    ann.find(|e| matches!(e, Event::Super(_))).await;
+    let mut late = pod(&redis).await.connect("/rooms/talk/ws", &[]).await.unwrap();
+    assert!(matches!(late.event().await, Event::Joined(joined) if joined.pinned.len() == 1));
+    let entered = r#"{"kind":"enter","user":"vip"}"#;
+    assert_eq!(b.admin("POST", "/rooms/talk/publish", entered).await.0, 200);
+    ann.find(|e| matches!(e, Event::Enter(enter) if enter.user.as_deref() == Some("vip"))).await;
+}

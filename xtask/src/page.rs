@@ -33,13 +33,14 @@ pub(crate) fn test_in_browser() -> Result<(), String> {
     let start = || Server::start("debug", &examples(), &["--admin-token", TOKEN, "--token-secret", SECRET]);
     // A page moves from the first to the second when the first is drained.
     let (server, next) = (start()?, start()?);
-    let tokens = [server.token(SECRET, "ann")?, server.token(SECRET, "bob")?];
+    let tokens = [server.token(SECRET, "ann", "speaker")?, server.token(SECRET, "bob", "speaker")?];
+    let moderator = server.token(SECRET, "mo", "moderator")?;
     let screenshots = root().join("target/screenshots");
     let mut test = program("node", &["e2e/page.mjs"], FOLDER);
     test.env("CHROMIUM", chromium)
         .args(["--base", &server.public, "--admin", &server.admin, "--admin-token", TOKEN])
         .args(["--next-base", &next.public, "--next-admin", &next.admin])
-        .args(["--token-a", &tokens[0], "--token-b", &tokens[1]])
+        .args(["--token-a", &tokens[0], "--token-b", &tokens[1], "--token-moderator", &moderator])
         .arg("--screenshots")
         .arg(screenshots);
     let tested = step("page in Chromium", test);

@@ -66,9 +66,9 @@ impl Server {
     }
 
     /// A token of a speaker.
-    pub(crate) fn token(&self, secret: &str, user: &str) -> Result<String, String> {
+    pub(crate) fn token(&self, secret: &str, user: &str, role: &str) -> Result<String, String> {
         let output = Command::new(&self.binary)
-            .args(["token", "--secret", secret, "--user", user])
+            .args(["token", "--secret", secret, "--user", user, "--role", role])
             .output()
             .map_err(|error| format!("danmu-server token: {error}"))?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

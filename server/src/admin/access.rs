@@ -37,7 +37,11 @@ pub(super) async fn publisher(
     if is(admin.token.as_deref(), request.headers()) {
         return next.run(request).await;
     }
-    match bearer(request.headers()).map(|token| admin.edge.keys.verify(token, unix_now())) {
+    let verified = match bearer(request.headers()) {
+        Some(token) => Some(admin.edge.keys.look_up(token, unix_now()).await),
+        None => None,
+    };
+    match verified {
         Some(Ok(claims)) if claims.role != Role::Publisher => {
             forbidden("publishing needs the role `publisher`")
         }
@@ -45,7 +49,7 @@ pub(super) async fn publisher(
             forbidden("the token is for other rooms")
         }
         Some(Ok(_)) => next.run(request).await,
-        Some(Err(error @ TokenError::Expired)) => denied(&error.to_string()),
+        Some(Err(error @ (TokenError::Expired | TokenError::UnknownKey))) => denied(&error.to_string()),
         Some(Err(TokenError::Invalid)) | None => {
             denied("neither the admin token nor a valid one of role `publisher`")
         }

@@ -13,7 +13,7 @@ use utoipa::{
     openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, ResponseBuilder, response::Response as Described},
 };
 
-use crate::relay::PublishError;
+use crate::{relay::PublishError, room::ActError};
 
 /// Why a request was not done.
 #[derive(Serialize, ToSchema)]
@@ -44,6 +44,15 @@ impl From<PublishError> for Refusal {
             PublishError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Refusal::new(status, error.to_string())
+    }
+}
+
+impl From<ActError> for Refusal {
+    fn from(error: ActError) -> Self {
+        match error {
+            ActError::None => Refusal::new(StatusCode::NOT_FOUND, error.to_string()),
+            ActError::Publish(error) => error.into(),
+        }
     }
 }
 

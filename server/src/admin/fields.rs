@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use danmu_wire::MAX_SECONDS;
 use ipnet::IpNet;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -16,8 +17,10 @@ use crate::{
 
 /// Longest text of a third party, in characters.
 const MAX_TEXT: usize = 1000;
-/// Longest mute or ban with an end: ten years.
-const MAX_SECONDS: u64 = 315_360_000;
+/// Longest JSON of a custom message, in bytes: every viewer gets it.
+const MAX_DATA: usize = 2048;
+/// Longest time a message is pinned, in seconds.
+const MAX_PINNED: u32 = 86_400;
 
 /// A user's id: the `sub` of their token.
 #[derive(Deserialize, ToSchema)]
@@ -73,11 +76,63 @@ fn clean(text: &str, longest: usize) -> Result<String, String> {
     }
 }
 
+/// A word of the platform's own.
+#[derive(Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 32, pattern = "^[a-z0-9._-]{1,32}$", example = "poll")]
+pub(super) struct Kind(pub(super) String);
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(kind: String) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        if (1..=32).contains(&kind.len()) && kind.bytes().all(fits) {
+            return Ok(Kind(kind));
+        }
+        Err("`custom` is 1 to 32 of a-z, 0-9, `.`, `_` and `-`".to_owned())
+    }
+}
+
+/// Any JSON that is not too long.
+#[derive(Deserialize, ToSchema)]
+#[serde(try_from = "serde_json::Value")]
+#[schema(value_type = serde_json::Value)]
+pub(super) struct Data(pub(super) serde_json::Value);
+
+impl TryFrom<serde_json::Value> for Data {
+    type Error = String;
+
+    fn try_from(data: serde_json::Value) -> Result<Self, String> {
+        match data.to_string().len() {
+            length if length > MAX_DATA => Err(format!("`data` has {length} bytes; at most {MAX_DATA}")),
+            _ => Ok(Data(data)),
+        }
+    }
+}
+
+/// How long a message is pinned, in seconds.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(try_from = "u32")]
+#[schema(value_type = u32, minimum = 1, maximum = 86_400, example = 60)]
+pub(super) struct Pinned(pub(super) u32);
+
+impl TryFrom<u32> for Pinned {
+    type Error = String;
+
+    fn try_from(seconds: u32) -> Result<Self, String> {
+        if !(1..=MAX_PINNED).contains(&seconds) {
+            return Err(format!("`seconds` is 1 to {MAX_PINNED} (a day)"));
+        }
+        Ok(Pinned(seconds))
+    }
+}
+
 /// How long, in seconds; absent is until taken back.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(try_from = "u64")]
 #[schema(value_type = u64, minimum = 1, maximum = 315_360_000, example = 600)]
-pub(super) struct Seconds(u64);
+pub(super) struct Seconds(pub(super) u64);
 
 impl TryFrom<u64> for Seconds {
     type Error = String;

@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod body;
 mod collector;
+mod desk;
 mod fields;
 mod moderation;
 mod port;
@@ -95,6 +96,11 @@ fn guarded() -> Routes {
         .routes(routes!(rooms::rooms))
         .routes(routes!(rooms::room))
         .routes(routes!(moderation::mute, moderation::unmute))
+        .routes(routes!(moderation::shadow, moderation::unshadow))
+        .routes(routes!(desk::slow_mode, desk::reset_slow_mode))
+        .routes(routes!(desk::held, desk::decide))
+        .routes(routes!(desk::log))
+        .routes(routes!(desk::dry_run))
         .routes(routes!(moderation::ban, moderation::unban))
         .routes(routes!(moderation::disconnect))
         .routes(routes!(rooms::remove))

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
+use danmu_wire::Action;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
@@ -16,15 +18,41 @@ use super::{
 use crate::{
     gate,
     relay::{Change, Target},
+    room::Room,
 };
 
-type Done = Result<StatusCode, Refusal>;
+pub(super) type Done = Result<StatusCode, Refusal>;
+
+/// Who does it, in the log: the admin token has no name.
+pub(super) const ADMIN: &str = "admin";
 
 /// Does it on every pod; a lift that finds nothing is told.
-async fn change(admin: &Admin, room: &str, target: Target, until: Option<Seconds>, lifted: bool) -> Done {
-    let change = Change { target, until: until.map(Seconds::until), lifted };
-    let found = admin.relay.moderate(room, change).await?;
-    if lifted { undone(found) } else { Ok(StatusCode::NO_CONTENT) }
+async fn change(admin: &Admin, room: &Room, target: Target, lasts: Option<Seconds>, lifted: bool) -> Done {
+    let (does, whom) = match &target {
+        Target::Ban(user) => (["ban", "unban"], json!({"user": user})),
+        Target::BanNetwork(network) => (["ban", "unban"], json!({"network": network})),
+        Target::Disconnect(user) => (["disconnect"; 2], json!({"user": user})),
+        Target::Mute(_) | Target::Shadow(_) | Target::SlowMode => {
+            (["change", "lift"], json!({"target": target}))
+        }
+    };
+    let change = Change { target, until: lasts.map(Seconds::until), lifted, seconds: None };
+    let found = admin.relay.moderate(&room.id, change).await?;
+    if lifted && !found {
+        return undone(false);
+    }
+    let mut what = whom;
+    what["do"] = does[usize::from(lifted)].into();
+    if let Some(Seconds(seconds)) = lasts {
+        what["seconds"] = seconds.into();
+    }
+    room.note(ADMIN, what).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn act(room: &Room, action: Action) -> Done {
+    room.act(ADMIN, action).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) fn undone(was: bool) -> Done {
@@ -37,6 +65,10 @@ pub(super) fn undone(was: bool) -> Done {
 pub(super) struct Moderation {
     /// Users who may watch but not write.
     muted_users: Vec<ListedUser>,
+    /// Users whose words are seen by them alone.
+    shadowed_users: Vec<ListedUser>,
+    /// Slow mode in place of the manifest's; null is the manifest's.
+    slow_mode_seconds: Option<u32>,
     /// Users who may not come in.
     banned_users: Vec<ListedUser>,
     /// Networks from which nobody may come in.
@@ -74,6 +106,8 @@ impl From<gate::Moderation> for Moderation {
         };
         Moderation {
             muted_users: list.muted_users.into_iter().map(user).collect(),
+            shadowed_users: list.shadowed_users.into_iter().map(user).collect(),
+            slow_mode_seconds: list.slow_mode_seconds,
             banned_users: list.banned_users.into_iter().map(user).collect(),
             banned_networks: list.banned_networks.into_iter().map(network).collect(),
         }
@@ -99,24 +133,32 @@ pub(super) struct Whom {
 #[utoipa::path(post, path = "/rooms/{room}/mutes", tag = "moderation", params(RoomPath), request_body = Mute,
     security(("admin" = [])),
     responses((status = 204, description = "Muted"), Denied, NoRoom, BadBody, Busy, Full))]
-pub(super) async fn mute(
-    State(admin): State<Arc<Admin>>,
-    Open(room): Open,
-    Body(Mute { user, seconds }): Body<Mute>,
-) -> Done {
-    change(&admin, &room.id, Target::Mute(user.0), seconds, false).await
+pub(super) async fn mute(Open(room): Open, Body(Mute { user, seconds }): Body<Mute>) -> Done {
+    act(&room, Action::Mute { user: user.0, seconds: seconds.map(|seconds| seconds.0) }).await
 }
 
 /// Takes a mute back. One of the manifest stays.
 #[utoipa::path(delete, path = "/rooms/{room}/mutes", tag = "moderation", params(RoomPath), request_body = Whom,
     security(("admin" = [])),
     responses((status = 204, description = "Taken back"), Denied, NoRoomOrNone, BadBody, Busy))]
-pub(super) async fn unmute(
-    State(admin): State<Arc<Admin>>,
-    Open(room): Open,
-    Body(Whom { user }): Body<Whom>,
-) -> Done {
-    change(&admin, &room.id, Target::Mute(user.0), None, true).await
+pub(super) async fn unmute(Open(room): Open, Body(Whom { user }): Body<Whom>) -> Done {
+    act(&room, Action::Unmute { user: user.0 }).await
+}
+
+/// Lets nobody but the user see what they write, without telling them.
+#[utoipa::path(post, path = "/rooms/{room}/shadows", tag = "moderation", params(RoomPath), request_body = Mute,
+    security(("admin" = [])),
+    responses((status = 204, description = "Shadow muted"), Denied, NoRoom, BadBody, Busy, Full))]
+pub(super) async fn shadow(Open(room): Open, Body(Mute { user, seconds }): Body<Mute>) -> Done {
+    act(&room, Action::Shadow { user: user.0, seconds: seconds.map(|seconds| seconds.0) }).await
+}
+
+/// Takes a shadow mute back.
+#[utoipa::path(delete, path = "/rooms/{room}/shadows", tag = "moderation", params(RoomPath), request_body = Whom,
+    security(("admin" = [])),
+    responses((status = 204, description = "Taken back"), Denied, NoRoomOrNone, BadBody, Busy))]
+pub(super) async fn unshadow(Open(room): Open, Body(Whom { user }): Body<Whom>) -> Done {
+    act(&room, Action::Unshadow { user: user.0 }).await
 }
 
 /// Whom to ban: a user or a network, one of both.
@@ -154,7 +196,7 @@ pub(super) async fn ban(
     Open(room): Open,
     Body(Ban { user, network, seconds }): Body<Ban>,
 ) -> Done {
-    change(&admin, &room.id, whom_to_ban(user, network)?, seconds, false).await
+    change(&admin, &room, whom_to_ban(user, network)?, seconds, false).await
 }
 
 /// Takes a ban back. One of the manifest stays.
@@ -166,7 +208,7 @@ pub(super) async fn unban(
     Open(room): Open,
     Body(Unban { user, network }): Body<Unban>,
 ) -> Done {
-    change(&admin, &room.id, whom_to_ban(user, network)?, None, true).await
+    change(&admin, &room, whom_to_ban(user, network)?, None, true).await
 }
 
 /// Closes a user's connections to the room; the user may come back.
@@ -178,5 +220,5 @@ pub(super) async fn disconnect(
     Open(room): Open,
     Body(Whom { user }): Body<Whom>,
 ) -> Done {
-    change(&admin, &room.id, Target::Disconnect(user.0), None, false).await
+    change(&admin, &room, Target::Disconnect(user.0), None, false).await
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Json, extract::State};
-use danmu_wire::{Chat, Event, Gift, Notice, Removed};
+use danmu_wire::{Action, Chat, Custom, Enter, Event, Gift, MAX_ID, MAX_IDS, Notice, Removed, Super};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,15 +12,14 @@ use super::{
     Admin, RoomPath,
     answer::{BadBody, Busy, Denied, NoRoom, Publishers, Refusal, UsedKey},
     body::{Allowed, Body, Open},
-    fields::{Name, Text, User},
-    moderation::Moderation,
+    fields::{Data, Kind, Name, Pinned, Text, User},
+    moderation::{ADMIN, Moderation},
 };
-use crate::relay::Receipt;
+use crate::{
+    relay::{Receipt, desk::unix_ms},
+    room::Room,
+};
 
-/// Most messages removed by one request: every viewer gets the list.
-const MAX_IDS: usize = 100;
-/// Longest id of a message; ours have 26 characters.
-const MAX_ID: usize = 64;
 /// Longest idempotency key.
 const MAX_KEY: usize = 128;
 
@@ -87,6 +86,27 @@ pub(super) enum Publish {
     },
     /// The stream or the platform says something (priority).
     Notice { text: Text },
+    /// Somebody paid to have it said: it is pinned (priority).
+    Super {
+        text: Text,
+        user: Option<User>,
+        name: Option<Name>,
+        /// What was paid, as it is to be shown.
+        #[schema(value_type = Option<String>, example = "¥30")]
+        price: Option<Name>,
+        /// How long it is pinned; absent is 60.
+        seconds: Option<Pinned>,
+    },
+    /// Somebody came in, elsewhere or in your own way.
+    Enter { user: Option<User>, name: Option<Name> },
+    /// Anything of your platform's own (priority).
+    Custom {
+        /// Your word for it.
+        custom: Kind,
+        user: Option<User>,
+        /// Any JSON, passed through as it is; at most 2,048 bytes.
+        data: Data,
+    },
 }
 
 impl Publish {
@@ -108,8 +128,30 @@ impl Publish {
                 gift: gift.0,
                 count: count.map_or(1, std::num::NonZeroU32::get),
                 text: text.map(|text| text.0),
+                merged: 1,
+                combo: None,
             }),
             Publish::Notice { text } => Event::Notice(Notice { id, offset: 0, text: text.0 }),
+            Publish::Super { text, user, name, price, seconds } => Event::Super(Super {
+                id,
+                offset: 0,
+                user: user.map(|user| user.0),
+                name: name.map(|name| name.0),
+                text: text.0,
+                price: price.map(|price| price.0),
+                seconds: seconds.map_or(60, |seconds| seconds.0),
+                at: unix_ms(),
+            }),
+            Publish::Enter { user, name } => {
+                Event::Enter(Enter { user: user.map(|user| user.0), name: name.map(|name| name.0) })
+            }
+            Publish::Custom { custom, user, data } => Event::Custom(Custom {
+                id,
+                offset: 0,
+                kind: custom.0,
+                user: user.map(|user| user.0),
+                data: data.0,
+            }),
         }
     }
 }
@@ -117,7 +159,7 @@ impl Publish {
 /// What was published.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Published {
-    /// The message's id.
+    /// The message's id; empty for `enter`, which has none.
     id: String,
     /// The priority lane's epoch; absent for chat.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,8 +190,13 @@ pub(super) async fn publish(
             room.say(chat);
             Ok(Json(Published { id, epoch: None, offset: 0 }))
         }
+        Event::Enter(enter) => {
+            room.enter(enter);
+            Ok(Json(Published { id: String::new(), epoch: None, offset: 0 }))
+        }
         event => {
-            let Receipt { id, epoch, offset } = admin.relay.priority(&room.id, event, key).await?;
+            let combo_ms = room.policy().rules().combo_ms;
+            let Receipt { id, epoch, offset } = admin.relay.priority(&room.id, event, key, combo_ms).await?;
             Ok(Json(Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }))
         }
     }
@@ -167,8 +214,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     })
 }
 
-async fn take_off(admin: &Admin, room: &str, removed: Removed) -> Result<Json<RemovedAt>, Refusal> {
-    let Receipt { offset, .. } = admin.relay.priority(room, Event::Removed(removed), None).await?;
+async fn take_off(admin: &Admin, room: &Room, removed: Removed) -> Result<Json<RemovedAt>, Refusal> {
+    let action = match removed.all {
+        true => Action::Clear {},
+        false => Action::Remove { ids: removed.ids.clone(), user: removed.user.clone() },
+    };
+    let Receipt { offset, .. } = admin.relay.priority(&room.id, Event::Removed(removed), None, 0).await?;
+    room.note(ADMIN, action).await;
     Ok(Json(RemovedAt { offset }))
 }
 
@@ -206,7 +258,7 @@ pub(super) async fn remove(
         return Err(Refusal::unfit(format!("`ids` has at most {MAX_IDS} ids of 1 to {MAX_ID} bytes")));
     }
     let removed = Removed { offset: 0, ids, user: user.map(|user| user.0), all: false };
-    take_off(&admin, &room.id, removed).await
+    take_off(&admin, &room, removed).await
 }
 
 /// Takes everything off the screens and out of the history.
@@ -217,5 +269,5 @@ pub(super) async fn clear(
     Open(room): Open,
 ) -> Result<Json<RemovedAt>, Refusal> {
     let all = Removed { all: true, ..Removed::default() };
-    take_off(&admin, &room.id, all).await
+    take_off(&admin, &room, all).await
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, MAX_MANIFEST_BYTES, Manifest, UnlistedRooms};
 
-use super::{Catalog, kept};
+use super::{Catalog, kept, words::KnownWords};
 
 /// More files than a hand-kept folder has; with 1 MiB each it bounds what a wrong path makes us read.
 const MAX_FILES: usize = 10_000;
@@ -17,6 +17,8 @@ const MAX_FILES: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Folder {
     files: BTreeMap<String, KnownFile>,
+    /// Folders of word lists, by name.
+    words: BTreeMap<String, KnownWords>,
     /// Whether every file was read without a fault once. Until then `files` does not hold what the
     /// catalog given to `scan` was made of, and that catalog stands for it.
     complete: bool,
@@ -33,7 +35,7 @@ struct KnownFile {
 /// Tells one version of a file from the next. The resolved path is part of it: after the swap of a
 /// ConfigMap's symlink a file may well have the length and, in coarse file systems, the time of the old one.
 #[derive(PartialEq)]
-struct Fingerprint {
+pub(super) struct Fingerprint {
     resolved: PathBuf,
     modified: Option<SystemTime>,
     length: u64,
@@ -60,14 +62,41 @@ impl Folder {
             self.files.clear();
             return last.with(faults);
         }
-        self.complete = true;
         match catalog(&self.files, last) {
-            Ok(catalog) => Catalog { faults, ..catalog },
+            Ok(mut catalog) => {
+                faults.extend(self.read_words(dir, &mut catalog));
+                catalog.faults = faults;
+                catalog.tell_too_long();
+                if !self.complete && !catalog.faults.is_empty() {
+                    let faults = std::mem::take(&mut catalog.faults);
+                    (self.files, self.words) = Default::default();
+                    return last.with(faults);
+                }
+                self.complete = true;
+                catalog
+            }
             Err(contradictions) => {
                 faults.extend(contradictions);
                 last.with(faults)
             }
         }
+    }
+}
+
+impl Folder {
+    /// Reads the lists that the catalog names, from folders beside the manifests. Answers what is wrong.
+    fn read_words(&mut self, dir: &Path, catalog: &mut Catalog) -> Vec<String> {
+        let named = super::named(catalog.policies());
+        self.words.retain(|name, _| named.contains(name.as_str()));
+        for name in &named {
+            self.words.entry((*name).to_owned()).or_default().refresh(&dir.join(name));
+        }
+        let good = self.words.iter().filter_map(|(name, known)| Some((name.clone(), known.good.clone()?)));
+        catalog.words = good.collect();
+        let fault = |(name, known): (&String, &KnownWords)| {
+            known.fault.as_ref().map(|fault| format!("words.from: {name}: {fault}"))
+        };
+        self.words.iter().filter_map(fault).collect()
     }
 }
 
@@ -117,7 +146,7 @@ impl KnownFile {
     }
 }
 
-fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
+pub(super) fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
     let resolved = fs::canonicalize(path)?;
     let metadata = fs::metadata(&resolved)?;
     if !metadata.is_file() {
@@ -183,6 +212,7 @@ fn catalog(files: &BTreeMap<String, KnownFile>, last: &Catalog) -> Result<Catalo
         rooms: rooms.collect(),
         unlisted: unlisted.map(|fleet| kept(danmu_crds::policy(Some(fleet), None), last.unlisted.as_ref())),
         fleet: kept(fleet.map_or_else(DanmuFleetSpec::default, Clone::clone), Some(&last.fleet)),
+        words: HashMap::new(),
         faults,
     })
 }

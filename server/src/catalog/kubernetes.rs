@@ -1,12 +1,14 @@
 //! The rooms of a fleet as the Kubernetes API has them.
 //!
-//! Two watches: DanmuRooms of the fleet (by the selectable field `spec.fleet`), and the DanmuFleet itself.
+//! Two watches: DanmuRooms of the fleet (by the selectable field `spec.fleet`), and the DanmuFleet itself. A
+//! third, of ConfigMaps with the label `danmu.live/words`, once a room or the fleet names one.
 //! While the API server is away the last catalog stays in force. `Watched` is the part without I/O.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use danmu_crds::{DanmuFleet, DanmuFleetSpec, DanmuRoom, DanmuRoomSpec, RoomStatus, UnlistedRooms};
 use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt,
     core::DeserializeGuard,
@@ -18,12 +20,19 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use super::{Catalog, kept};
+use super::{
+    Catalog, kept,
+    words::{self, WordSet},
+};
 
 /// Changes that come together make one catalog: 500 rooms applied at once are not 500.
 const GATHER: Duration = Duration::from_millis(100);
 /// Between two attempts to get a client. The watches have a back-off of their own.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How long rooms wait for their first word lists. After that they open without: a pod that may not read
+/// ConfigMaps must not keep everybody out.
+const WORDS: Duration = Duration::from_secs(10);
 
 type Rooms = Event<DeserializeGuard<DanmuRoom>>;
 type Fleets = Event<DeserializeGuard<DanmuFleet>>;
@@ -51,10 +60,15 @@ pub async fn follow(
         watcher::Config::default().fields(&format!("spec.fleet={fleet}")),
     );
     let fleets = watcher(
-        Api::<DeserializeGuard<DanmuFleet>>::namespaced(client, &namespace),
+        Api::<DeserializeGuard<DanmuFleet>>::namespaced(client.clone(), &namespace),
         watcher::Config::default().fields(&format!("metadata.name={fleet}")),
     );
-    run(Watched::of(pod), rooms.backoff(again()), fleets.backoff(again()), &sender).await;
+    let words = watcher(
+        Api::<ConfigMap>::namespaced(client, &namespace),
+        watcher::Config::default().labels("danmu.live/words"),
+    );
+    run(Watched::of(pod), rooms.backoff(again()), fleets.backoff(again()), words.backoff(again()), &sender)
+        .await;
 }
 
 /// When a watch that failed is tried again. The default of kube waits up to a minute, and after an outage the first try
@@ -72,17 +86,30 @@ async fn run(
     mut watched: Watched,
     rooms: impl Stream<Item = watcher::Result<Rooms>>,
     fleets: impl Stream<Item = watcher::Result<Fleets>>,
+    words: impl Stream<Item = watcher::Result<Event<ConfigMap>>>,
     sender: &watch::Sender<Arc<Catalog>>,
 ) {
-    tokio::pin!(rooms, fleets);
+    tokio::pin!(rooms, fleets, words);
     let mut last: Option<Arc<Catalog>> = None;
     let mut due = None;
     let mut told = false;
+    let mut patience = None;
     loop {
+        let wants_words = watched.wants_words();
+        if wants_words && !watched.words_listed {
+            patience = patience.or_else(|| Some(tokio::time::Instant::now() + WORDS));
+        }
         let failed = tokio::select! {
             () = sender.closed() => return,
             Some(event) = rooms.next() => event.map(|event| watched.room(event)).err(),
             Some(event) = fleets.next() => event.map(|event| watched.fleet(event)).err(),
+            // Not watched before one is named: most pods need no right to read ConfigMaps.
+            Some(event) = words.next(), if wants_words => event.map(|event| watched.words(event)).err(),
+            () = until(patience), if !watched.words_listed && !watched.gave_up => {
+                watched.gave_up = true;
+                due = due.or_else(|| Some(tokio::time::Instant::now()));
+                continue;
+            }
             () = until(due) => {
                 due = None;
                 if let Some(next) = watched.catalog(last.as_deref()) {
@@ -127,6 +154,13 @@ struct Watched {
     has_fleet: bool,
     rooms_listed: bool,
     fleet_listed: bool,
+    /// Lists of words by ConfigMap; the last good one of each.
+    words: HashMap<String, Arc<WordSet>>,
+    /// ConfigMaps that are being told anew, each once.
+    words_listing: Vec<String>,
+    words_listed: bool,
+    /// The word lists do not come; rooms open without.
+    gave_up: bool,
     /// By object, so that a mended one takes its fault with it.
     faults: HashMap<String, String>,
 }
@@ -224,9 +258,58 @@ impl Watched {
         }
     }
 
+    /// Whether a room or the fleet names a ConfigMap.
+    fn wants_words(&self) -> bool {
+        let names = |moderation: Option<&danmu_crds::Moderation>| {
+            moderation.and_then(|m| m.words.as_ref()).is_some_and(|words| !words.from.is_empty())
+        };
+        let defaults = self.fleet.as_ref().and_then(|fleet| fleet.defaults.as_ref());
+        names(defaults.and_then(|defaults| defaults.moderation.as_ref()))
+            || self.rooms.values().any(|room| names(room.spec.moderation.as_ref()))
+    }
+
+    fn words(&mut self, event: Event<ConfigMap>) {
+        match event {
+            Event::Init => self.words_listing.clear(),
+            Event::InitApply(map) => {
+                self.words_listing.push(map.name_any());
+                self.read_words(&map);
+            }
+            Event::Apply(map) => self.read_words(&map),
+            Event::InitDone => {
+                let listed: std::collections::HashSet<String> = self.words_listing.drain(..).collect();
+                self.words.retain(|name, _| listed.contains(name));
+                self.faults.retain(|object, _| {
+                    object.strip_prefix("ConfigMap ").is_none_or(|name| listed.contains(name))
+                });
+                self.words_listed = true;
+            }
+            Event::Delete(map) => {
+                self.words.remove(&map.name_any());
+                self.faults.remove(&map_name(&map.name_any()));
+            }
+        }
+    }
+
+    /// The words of a ConfigMap; one that cannot be read leaves what was there before.
+    fn read_words(&mut self, map: &ConfigMap) {
+        let name = map.name_any();
+        let object = map_name(&name);
+        let entries = map.data.iter().flatten().map(|(key, text)| (key.as_str(), text.as_str()));
+        match words::read(&object, entries) {
+            Ok(words) => {
+                self.faults.remove(&object);
+                let before = self.words.get(&name).filter(|before| ***before == words).cloned();
+                self.words.insert(name, before.unwrap_or_else(|| Arc::new(words)));
+            }
+            Err(fault) => drop(self.faults.insert(object, fault.to_string())),
+        }
+    }
+
     /// The catalog now, if both lists are known and it is another one than `last`.
     fn catalog(&self, last: Option<&Catalog>) -> Option<Catalog> {
-        if !self.rooms_listed || !self.fleet_listed {
+        let words_known = self.words_listed || self.gave_up || !self.wants_words();
+        if !self.rooms_listed || !self.fleet_listed || !words_known {
             return None;
         }
         let known = last.cloned().unwrap_or_default();
@@ -237,7 +320,7 @@ impl Watched {
         let unlisted = fleet.filter(|fleet| fleet.server.unlisted_rooms == UnlistedRooms::Allow);
         let mut faults: Vec<String> = self.faults.values().cloned().collect();
         faults.sort_unstable();
-        let next = Catalog {
+        let mut next = Catalog {
             rooms: self.rooms.iter().map(policy).collect(),
             unlisted: unlisted
                 .map(|fleet| kept(danmu_crds::policy(Some(fleet), None), known.unlisted.as_ref())),
@@ -247,13 +330,37 @@ impl Watched {
                 .filter_map(|(name, room)| Some((name.clone(), room.elsewhere.clone()?)))
                 .collect(),
             fleet: kept(fleet.cloned().unwrap_or_default(), Some(&known.fleet)),
+            words: HashMap::new(),
             faults,
         };
+        let missing = self.give_words(&mut next);
+        next.faults.extend(missing);
+        next.tell_too_long();
         for fault in next.faults.iter().filter(|fault| !known.faults.contains(fault)) {
             tracing::warn!(%fault, "an object cannot be read; what was there before stays in force");
         }
         (last.is_none() || next.differs(&known)).then_some(next)
     }
+
+    /// Gives the catalog the lists it names. Answers those that are not there.
+    fn give_words(&self, next: &mut Catalog) -> Vec<String> {
+        let named: Vec<String> = super::named(next.policies()).into_iter().map(str::to_owned).collect();
+        let mut missing = Vec::new();
+        for name in named {
+            match self.words.get(&name) {
+                Some(words) => drop(next.words.insert(name, Arc::clone(words))),
+                None if self.faults.contains_key(&map_name(&name)) => {}
+                None => missing.push(format!(
+                    "words.from: there is no ConfigMap {name} with the label danmu.live/words, or it may not be read"
+                )),
+            }
+        }
+        missing
+    }
+}
+
+fn map_name(name: &str) -> String {
+    format!("ConfigMap {name}")
 }
 
 fn room_name(name: &str) -> String {
@@ -371,6 +478,60 @@ mod tests {
         watched.room(Event::Delete(room("a", json!({}))));
         let last = watched.catalog(Some(&next)).unwrap();
         assert!(last.faults.is_empty() && !last.rooms.contains_key("a"));
+    }
+
+    fn words(name: &str, text: &str) -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {"name": name}, "data": {"b": text, "a": "first"}}))
+            .unwrap()
+    }
+
+    fn with_words() -> Watched {
+        let from = json!({"words": {"from": [{"configMap": "bad-words"}]}});
+        listed(vec![room("a", json!({"moderation": from}))])
+    }
+
+    #[test]
+    fn a_room_waits_for_its_word_lists_and_opens_without_when_they_do_not_come() {
+        let mut watched = with_words();
+        assert!(watched.wants_words() && watched.catalog(None).is_none());
+        watched.gave_up = true;
+        let without = watched.catalog(None).unwrap();
+        assert!(without.words.is_empty() && without.faults[0].contains("no ConfigMap bad-words"));
+        watched.words(Event::Init);
+        watched.words(Event::InitApply(words("bad-words", "second")));
+        watched.words(Event::InitDone);
+        let next = watched.catalog(Some(&without)).unwrap();
+        assert_eq!(
+            *next.words["bad-words"],
+            [Box::from("first"), "second".into()],
+            "in the order of the keys"
+        );
+        assert!(next.faults.is_empty());
+    }
+
+    #[test]
+    fn an_edit_of_a_word_list_is_a_change_and_a_bad_one_keeps_the_last_good() {
+        let mut watched = with_words();
+        watched.words(Event::Init);
+        watched.words(Event::InitApply(words("bad-words", "second")));
+        watched.words(Event::InitDone);
+        let first = watched.catalog(None).unwrap();
+        watched.words(Event::Apply(words("bad-words", "second")));
+        assert!(watched.catalog(Some(&first)).is_none(), "the same words");
+        watched.words(Event::Apply(words("bad-words", &"x\n".repeat(1_000_000))));
+        let bad = watched.catalog(Some(&first)).unwrap();
+        assert!(Arc::ptr_eq(&bad.words["bad-words"], &first.words["bad-words"]));
+        assert!(bad.faults[0].contains("more than 200000 words"), "{:?}", bad.faults);
+        watched.words(Event::Apply(words("bad-words", "third")));
+        let next = watched.catalog(Some(&bad)).unwrap();
+        assert!(next.faults.is_empty() && next.words["bad-words"].contains(&Box::from("third")));
+        watched.words(Event::Delete(words("bad-words", "third")));
+        assert!(watched.catalog(Some(&next)).unwrap().words.is_empty());
+    }
+
+    #[test]
+    fn without_a_named_list_no_config_map_is_asked_for() {
+        assert!(!listed(vec![room("a", json!({}))]).wants_words());
     }
 
     #[test]

@@ -3,16 +3,18 @@
 
 mod folder;
 pub mod kubernetes;
+mod words;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmu_crds::{DanmuFleetSpec, RoomPolicy};
+use danmu_crds::{DanmuFleetSpec, RoomPolicy, WordSource};
 use tokio::sync::watch;
 
 use folder::Folder;
+pub use words::{MAX_WORD, MAX_WORDS, WordSet};
 
 /// How long after an edit, at most, the folder is looked at again.
 const POLL: Duration = Duration::from_millis(500);
@@ -29,6 +31,8 @@ pub struct Catalog {
     /// Where viewers of a room are served better than here: the address of its own route. Only rooms with pods of
     /// their own, of which this is none, have one; a folder of manifests knows no pods.
     pub elsewhere: HashMap<String, Arc<str>>,
+    /// Longer lists of words, by the name that `words.from` has. The `Arc` of an unchanged one is kept.
+    pub words: HashMap<String, Arc<WordSet>>,
     /// What is wrong in the manifests now, each as `file: field: what is wrong and what to do`.
     pub faults: Vec<String>,
 }
@@ -88,8 +92,13 @@ impl Catalog {
             (None, None) => true,
             _ => false,
         };
+        let same_words = |name: &String, words: &Arc<WordSet>| {
+            last.words.get(name).is_some_and(|before| Arc::ptr_eq(before, words))
+        };
         self.faults != last.faults
             || self.elsewhere != last.elsewhere
+            || self.words.len() != last.words.len()
+            || !self.words.iter().all(|(name, words)| same_words(name, words))
             || !Arc::ptr_eq(&self.fleet, &last.fleet)
             || !same(&self.unlisted, &last.unlisted)
             || self.rooms.len() != last.rooms.len()
@@ -97,6 +106,47 @@ impl Catalog {
                 .rooms
                 .iter()
                 .any(|(id, policy)| !last.rooms.get(id).is_some_and(|p| Arc::ptr_eq(p, policy)))
+    }
+}
+
+/// The sources that are named, each once.
+fn named<'a>(policies: impl Iterator<Item = &'a Arc<RoomPolicy>>) -> std::collections::BTreeSet<&'a str> {
+    policies.flat_map(|policy| &policy.words_from).map(|source| &*source.config_map).collect()
+}
+
+impl Catalog {
+    /// Every policy.
+    fn policies(&self) -> impl Iterator<Item = &Arc<RoomPolicy>> {
+        self.rooms.values().chain(&self.unlisted)
+    }
+
+    /// The lists of a policy, in order. Those that cannot be read are left out, and so is what goes over
+    /// [`MAX_WORDS`]; both are among the faults.
+    pub fn lists<'a>(
+        &'a self,
+        policy: &'a RoomPolicy,
+    ) -> impl Iterator<Item = (&'a WordSource, &'a Arc<WordSet>)> {
+        let mut words = 0;
+        let found =
+            policy.words_from.iter().filter_map(|source| Some((source, self.words.get(&source.config_map)?)));
+        found.filter(move |(_, list)| {
+            let fits = words + list.len() <= MAX_WORDS;
+            words += if fits { list.len() } else { 0 };
+            fits
+        })
+    }
+
+    /// Tells of rooms whose lists are too long together.
+    fn tell_too_long(&mut self) {
+        let over = |(id, policy): (&String, &Arc<RoomPolicy>)| {
+            let known =
+                policy.words_from.iter().filter(|source| self.words.contains_key(&source.config_map)).count();
+            (self.lists(policy).count() < known)
+                .then(|| format!("room {id}: spec.moderation.words.from: the lists have more than {MAX_WORDS} words together; what goes over is left out"))
+        };
+        let mut over: Vec<String> = self.rooms.iter().filter_map(over).collect();
+        over.sort_unstable();
+        self.faults.extend(over);
     }
 }
 

@@ -1,13 +1,13 @@
 //! Requests on the public port: the upgrade, the room list, the page.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use danmu_wire::{CloseCode, Position, is_room_id};
+use danmu_wire::{CloseCode, Position, frame::Format, is_room_id};
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -120,21 +120,16 @@ fn upgrade(
     }
     // Last: whoever is over a cap of their own must not use up what all share.
     edge.admission.upgrade(now).map_err(|refused| busy(refused.why, refused.retry_after))?;
-    let (claims, refused) = match offer.token.as_deref().map(|token| edge.keys.verify(token, unix_now())) {
-        None => (None, None),
-        Some(Ok(claims)) => (Some(claims), None),
-        Some(Err(TokenError::Expired)) => (None, Some(CloseCode::TokenExpired)),
-        Some(Err(_)) => (None, Some(CloseCode::TokenInvalid)),
+    let coming = Coming {
+        client,
+        token: offer.token,
+        format: offer.format,
+        room,
+        since: since(request.uri().query()),
+        moved: request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == MOVED)),
+        permit,
     };
-    let arriving = match (refused, room) {
-        (Some(code), _) => Arriving::Refused(code),
-        (None, Some(id)) => Arriving::Room { id, since: since(request.uri().query()) },
-        (None, None) => Arriving::Lobby,
-    };
-    let number = edge.viewers.fetch_add(1, Ordering::Relaxed);
-    let moved = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == MOVED));
-    let viewer = Viewer::new(number, claims, client, offer.format, arriving, moved, permit);
-    tokio::spawn(hand_over(Arc::clone(edge), hyper::upgrade::on(&mut request), viewer));
+    tokio::spawn(hand_over(Arc::clone(edge), hyper::upgrade::on(&mut request), coming));
     Ok(switching(&accept, offer.selected))
 }
 
@@ -189,13 +184,49 @@ fn since(query: Option<&str>) -> Option<Position> {
     query?.split('&').find_map(|pair| pair.strip_prefix("since="))?.parse().ok()
 }
 
+/// A viewer between its handshake and its worker.
+struct Coming {
+    client: IpAddr,
+    token: Option<String>,
+    format: Format,
+    room: Option<String>,
+    since: Option<Position>,
+    /// It was asked to move here.
+    moved: bool,
+    permit: Permit,
+}
+
+/// Looks at the token: by now the answer can be seen in a browser. One whose key is not known yet waits.
+async fn verified(edge: &Edge, coming: Coming) -> Viewer {
+    let Coming { client, token, format, room, since, moved, permit } = coming;
+    let verified = match token {
+        None => None,
+        Some(token) => Some(edge.keys.look_up(&token, unix_now()).await),
+    };
+    let (claims, refused) = match verified {
+        None => (None, None),
+        Some(Ok(claims)) => (Some(claims), None),
+        Some(Err(TokenError::Expired)) => (None, Some(CloseCode::TokenExpired)),
+        Some(Err(TokenError::UnknownKey)) => (None, Some(CloseCode::TooBusy)),
+        Some(Err(TokenError::Invalid)) => (None, Some(CloseCode::TokenInvalid)),
+    };
+    let arriving = match (refused, room) {
+        (Some(code), _) => Arriving::Refused(code),
+        (None, Some(id)) => Arriving::Room { id, since },
+        (None, None) => Arriving::Lobby,
+    };
+    let number = edge.viewers.fetch_add(1, Ordering::Relaxed);
+    Viewer::new(number, claims, client, format, arriving, moved, permit)
+}
+
 /// Takes the socket from hyper and gives it to a worker.
-async fn hand_over(edge: Arc<Edge>, upgrade: hyper::upgrade::OnUpgrade, viewer: Viewer) {
+async fn hand_over(edge: Arc<Edge>, upgrade: hyper::upgrade::OnUpgrade, coming: Coming) {
     let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_DEADLINE, upgrade).await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("the upgraded connection is not a socket");
         return;
     };
+    let viewer = verified(&edge, coming).await;
     match parts.io.into_inner().into_std() {
         Ok(socket) => {
             let worker = edge.next_worker();

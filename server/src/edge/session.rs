@@ -8,18 +8,19 @@ use std::{
 };
 
 use danmu_wire::{
-    Ack, Chat, CloseCode, Event, Join, Joined, Move, Op, Position, RefusalCode, Refused, Role, Say,
+    Ack, Action, Chat, CloseCode, Done, Event, Held, Join, Joined, Moderate, Move, Op, Position, RefusalCode,
+    Refused, Role, Say,
     frame::{self, Format},
 };
 
 use super::{
     admission::Permit,
     metrics::Metrics,
-    token::{Claims, Keys},
+    token::{Claims, Keys, TokenError},
 };
 use crate::{
     gate::{Bucket, Rate, Speaker},
-    room::{Entrance, Room, Rooms, Visitor},
+    room::{ActError, Acted, Address, Entrance, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
 };
 
@@ -33,6 +34,10 @@ const LOBBY: Duration = Duration::from_secs(30);
 
 /// Of the query of an address that a viewer was asked to move to.
 pub(super) const MOVED: &str = "moved=1";
+/// Actions of one moderator that are under way at once.
+const MOST_ACTING: u8 = 8;
+/// Bytes of held messages told at once: under what a viewer may be owed.
+const MOST_HELD: usize = 32 * 1024;
 
 /// What every session needs.
 #[derive(Debug)]
@@ -81,6 +86,10 @@ pub struct Viewer {
     number: u64,
     address: IpAddr,
     format: Format,
+    /// The key of a token it renews with is being looked for.
+    renewing: bool,
+    /// Actions as a moderator that are under way.
+    acting: u8,
 }
 
 impl Viewer {
@@ -104,6 +113,8 @@ impl Viewer {
             number,
             address,
             format,
+            renewing: false,
+            acting: 0,
         }
     }
 
@@ -139,6 +150,12 @@ pub enum Order {
     Move(Instant),
     /// Let the viewer of this number, who waited, into its room.
     Enter(u64),
+    /// Look again at the token with which the viewer of this number renews: its key was looked for.
+    Renew(u64, String),
+    /// Send this frame to the viewer of this number.
+    Tell(u64, Vec<u8>),
+    /// The same, as the answer to what it did as a moderator.
+    Acted(u64, Vec<u8>),
 }
 
 impl Handler for Sessions {
@@ -160,7 +177,8 @@ impl Handler for Sessions {
         match Op::parse(text) {
             Ok(Op::Say(say)) => self.say(viewer, say, io),
             Ok(Op::Join(join)) => self.change_room(viewer, &join, io),
-            Ok(Op::Token { token }) => self.renew(viewer, &token, io),
+            Ok(Op::Token { token }) => self.renew(viewer, &token, true, io),
+            Ok(Op::Moderate(moderate)) => self.moderate(viewer, moderate, io),
             Ok(Op::Ping {}) => io.send(&frame::personal(&[Event::Pong])),
             Err(error) => {
                 self.metrics.refused(RefusalCode::BadRequest);
@@ -211,7 +229,16 @@ impl Handler for Sessions {
                     self.join(viewer, &id, since, false, io);
                 }
             }
-            Order::Enter(_) => {}
+            Order::Renew(number, token) if *number == viewer.number => {
+                viewer.renewing = false;
+                self.renew(viewer, token, false, io);
+            }
+            Order::Tell(number, frame) if *number == viewer.number => io.send(frame),
+            Order::Acted(number, frame) if *number == viewer.number => {
+                viewer.acting = viewer.acting.saturating_sub(1);
+                io.send(frame);
+            }
+            Order::Enter(_) | Order::Renew(..) | Order::Tell(..) | Order::Acted(..) => {}
             Order::Move(deadline) => {
                 let within_ms = deadline.saturating_duration_since(io.now).as_millis() as u64;
                 io.send(&frame::personal(&[Event::Move(Move { url: None, within_ms })]));
@@ -220,7 +247,8 @@ impl Handler for Sessions {
     }
 
     fn closed(&self, viewer: Viewer, _: Option<CloseCode>, worker: usize) {
-        if let Some(room) = viewer.room {
+        if let Some(room) = &viewer.room {
+            room.drop_moderator(viewer.number);
             room.leave(worker, viewer.format);
         }
     }
@@ -256,15 +284,100 @@ impl Sessions {
             viewers: room.tell_audience(),
             mode: room.mode(),
             history: entry.history,
+            pinned: entry.pinned,
         };
         let mut events = vec![Event::Joined(Box::new(joined))];
         events.extend(entry.missed);
         events.extend(self.hint(viewer, id, io.now).map(Event::Move));
         io.send(&frame::personal(&events));
-        if let Some(left) = viewer.room.replace(room) {
+        let is_new = viewer.room.as_ref().is_none_or(|before| before.key != room.key) && since.is_none();
+        if let Some(left) = viewer.room.replace(Arc::clone(&room)) {
+            left.drop_moderator(viewer.number);
             left.leave(io.worker, viewer.format);
         }
         self.set_deadline(viewer, io, None);
+        self.sit_at_desk(viewer, &room, io);
+        if let Some(claims) = viewer.claims.as_ref().filter(|_| is_new) {
+            room.arrived(&claims.sub, claims.name.as_deref(), io.now);
+        }
+    }
+
+    /// A moderator is told what waits for a word, now and from now on; somebody else is not, any more.
+    fn sit_at_desk(&self, viewer: &Viewer, room: &Arc<Room>, io: &Io<'_>) {
+        if viewer.role() < Role::Moderator {
+            return room.drop_moderator(viewer.number);
+        }
+        let at = address(viewer, io);
+        room.add_moderator(at);
+        let (room, inboxes) = (Arc::clone(room), Arc::clone(&self.inboxes));
+        self.runtime.spawn(async move {
+            if let Ok(Acted::Held(held)) = room.act("", Action::Held {}).await
+                && !held.is_empty()
+            {
+                inboxes.visit_one(
+                    at.worker,
+                    at.connection,
+                    Order::Tell(at.number, frame::personal(&told(held))),
+                );
+            }
+        });
+    }
+
+    fn moderate(&self, viewer: &mut Viewer, moderate: Moderate, io: &mut Io<'_>) {
+        let Moderate { reference, action } = moderate;
+        let Some(room) = viewer.room.clone() else {
+            return self.refuse(reference, RefusalCode::NotInRoom, None, io);
+        };
+        let Some(by) = viewer.user().filter(|_| viewer.role() >= Role::Moderator) else {
+            return self.refuse(reference, RefusalCode::NotModerator, None, io);
+        };
+        if viewer.acting >= MOST_ACTING {
+            return self.refuse(reference, RefusalCode::Busy, None, io);
+        }
+        let (by, at) = (by.to_owned(), address(viewer, io));
+        viewer.acting += 1;
+        let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        self.runtime.spawn(async move {
+            let events = match room.act(&by, action).await {
+                Ok(Acted::Done) => vec![Event::Done(Done { reference })],
+                Ok(Acted::Held(held)) => {
+                    let mut events = told(held);
+                    events.push(Event::Done(Done { reference }));
+                    events
+                }
+                Err(error) => {
+                    let (code, text) = match error {
+                        ActError::None => (RefusalCode::NotFound, RefusalCode::NotFound.text().to_owned()),
+                        ActError::Publish(error) => (RefusalCode::Busy, error.to_string()),
+                    };
+                    metrics.refused(code);
+                    vec![Event::Refused(Refused { reference, code, text, retry_ms: None })]
+                }
+            };
+            inboxes.visit_one(at.worker, at.connection, Order::Acted(at.number, frame::personal(&events)));
+        });
+    }
+
+    /// A moderator looks at the message first.
+    fn hold(&self, viewer: &Viewer, room: Arc<Room>, chat: Chat, reference: Option<String>, io: &Io<'_>) {
+        let (at, inboxes, metrics) =
+            (address(viewer, io), Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        self.runtime.spawn(async move {
+            let id = chat.id.clone();
+            let event = match room.hold(chat, at, reference.clone()).await {
+                Ok(()) => {
+                    metrics.held.inc();
+                    Event::Ack(Ack { reference, id, shown: false, held: true })
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a message cannot wait for a moderator");
+                    let code = RefusalCode::Busy;
+                    metrics.refused(code);
+                    Event::Refused(Refused { reference, code, text: code.text().to_owned(), retry_ms: None })
+                }
+            };
+            inboxes.visit_one(at.worker, at.connection, Order::Tell(at.number, frame::personal(&[event])));
+        });
     }
 
     /// Asks a viewer to move to the room's own pods: once, so that nobody is sent in circles if the hint is wrong.
@@ -307,8 +420,8 @@ impl Sessions {
         let user = viewer.claims.as_ref().map(|claims| claims.sub.as_str());
         let speaker = Speaker { user, address: viewer.address, role };
         let passed = room.gate.say(&policy, &speaker, &mut viewer.bucket, &say.text, &say.style, io.now);
-        let text = match passed {
-            Ok(text) => text,
+        let crate::gate::Passed { text, held } = match passed {
+            Ok(passed) => passed,
             Err(refusal) => return self.refuse(say.reference, refusal.code, refusal.retry, io),
         };
         let chat = Chat {
@@ -321,26 +434,50 @@ impl Sessions {
             n: 1,
         };
         let id = chat.id.clone();
+        if viewer.user().is_some_and(|user| room.gate.is_shadowed(user, io.now)) {
+            // In two frames, as everybody's: nothing tells the sender that nobody else sees it.
+            let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
+            io.send(&frame::personal(&[ack]));
+            return io.send(&frame::personal(&[Event::Chat(chat)]));
+        }
+        if held {
+            return self.hold(viewer, room, chat, say.reference, io);
+        }
         let exempt = role >= Role::Moderator;
         if !exempt && !room.gate.sample(viewer.sender(), room.share(&policy), io.now) {
             room.left_out();
             self.metrics.sampled.inc();
-            let ack = Event::Ack(Ack { reference: say.reference, id, shown: false });
+            let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
         room.say(chat);
         self.metrics.accepted.inc();
-        let ack = Event::Ack(Ack { reference: say.reference, id, shown: true });
+        let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
         io.send(&frame::personal(&[ack]));
     }
 
-    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good.
-    fn renew(&self, viewer: &mut Viewer, token: &str, io: &mut Io<'_>) {
+    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good. A
+    /// `patient` viewer's unknown key is looked for.
+    fn renew(&self, viewer: &mut Viewer, token: &str, patient: bool, io: &mut Io<'_>) {
         match self.keys.verify(token, unix_now()) {
             Ok(claims) if viewer.user().is_none_or(|user| user == claims.sub) => {
                 viewer.claims = Some(Box::new(claims));
                 let lobby = viewer.room.is_none().then(|| io.now + LOBBY);
                 self.set_deadline(viewer, io, lobby);
+                if let Some(room) = viewer.room.clone() {
+                    self.sit_at_desk(viewer, &room, io);
+                }
+            }
+            // One task a viewer.
+            Err(TokenError::UnknownKey) if patient && !viewer.renewing => {
+                viewer.renewing = true;
+                let (keys, inboxes, number) =
+                    (Arc::clone(&self.keys), Arc::clone(&self.inboxes), viewer.number);
+                let (worker, connection, token) = (io.worker, io.connection, token.to_owned());
+                self.runtime.spawn(async move {
+                    let _ = keys.look_up(&token, unix_now()).await;
+                    inboxes.visit_one(worker, connection, Order::Renew(number, token));
+                });
             }
             _ => self.refuse(None, RefusalCode::TokenInvalid, None, io),
         }
@@ -360,6 +497,21 @@ impl Sessions {
         });
         io.set_deadline(lobby.into_iter().chain(expiry).min());
     }
+}
+
+fn address(viewer: &Viewer, io: &Io<'_>) -> Address {
+    Address { worker: io.worker, connection: io.connection, number: viewer.number }
+}
+
+/// Held messages as events, the oldest first; what is too much for one viewer at once is left for later.
+fn told(held: Vec<Held>) -> Vec<Event> {
+    let mut bytes = 0;
+    let fits = held.into_iter().take_while(|held| {
+        // JSON of the text is at most six times as long; the rest is bounded by the claims.
+        bytes += held.chat.text.len() * 2 + 512;
+        bytes <= MOST_HELD
+    });
+    fits.map(|held| Event::Held(Box::new(held))).collect()
 }
 
 /// Seconds since 1970, as tokens count them.

@@ -1,11 +1,20 @@
 //! Tokens: who a viewer is, as signed by the site that embeds the room.
 
-use std::fmt;
+mod set;
+mod source;
+
+use std::{fmt, sync::Arc};
 
 use danmu_wire::Role;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use serde::{Deserialize, Serialize};
+
+pub use set::{MAX_SET, MAX_SET_KEYS, SetFault};
+pub use source::{Follow, Source, SourceFault};
+
+use set::SetKey;
+use source::KeySet;
 
 /// Longest token looked at, in bytes; it arrives in a header, whose whole block is bounded too.
 pub const MAX_TOKEN: usize = 4096;
@@ -69,6 +78,9 @@ pub enum TokenError {
     /// Signed by one of our keys, but its time is over: a fresh one will do.
     #[error("the token has expired: get a fresh one")]
     Expired,
+    /// Signed with a key that is not known here and could not be looked for just now: it may be known soon.
+    #[error("the key of the token is not known here yet: try again")]
+    UnknownKey,
     /// Not signed by one of our keys, or its claims are missing or out of bounds.
     #[error("the token is not valid here")]
     Invalid,
@@ -94,6 +106,9 @@ pub enum KeyFault {
     /// Short RSA keys are factored; the library verifies with none longer than 4096 bits.
     #[error("--token-rs256: an RSA key of {0} bits; use 2048 to 4096 bits")]
     RsaSize(usize),
+    /// The key set cannot be used.
+    #[error("--token-jwks: {0}")]
+    Set(#[from] SourceFault),
 }
 
 /// What tokens are verified with; any part may be missing. With no key, no token is valid.
@@ -105,6 +120,8 @@ pub struct Sources<'a> {
     pub eddsa_pem: Option<&'a [u8]>,
     /// An RSA public key as PEM.
     pub rs256_pem: Option<&'a [u8]>,
+    /// Where a JSON Web Key Set is, and how often it is read.
+    pub jwks: Option<(&'a str, Follow)>,
     /// `aud` must have this; `None` ignores `aud`.
     pub audience: Option<&'a str>,
     /// `iss` must be this; `None` ignores `iss`.
@@ -115,11 +132,12 @@ pub struct Sources<'a> {
 /// the keys, never how a key is used.
 pub struct Keys {
     keys: Vec<(Algorithm, DecodingKey, Validation)>,
+    set: Option<Arc<KeySet>>,
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|(algorithm, ..)| algorithm)).finish()
+        f.debug_list().entries(self.keys.iter().map(|(algorithm, ..)| algorithm)).entries(&self.set).finish()
     }
 }
 
@@ -150,7 +168,32 @@ impl Keys {
                 Err(fault) => faults.push(fault),
             }
         }
-        if faults.is_empty() { Ok(Keys { keys }) } else { Err(faults) }
+        let set = sources.jwks.map(|(place, follow)| {
+            let validations = set::ALGORITHMS.map(|algorithm| (algorithm, validation(algorithm, sources)));
+            KeySet::new(place, follow, validations)
+        });
+        let set = set.transpose().map_err(|fault| faults.push(fault.into())).unwrap_or_default();
+        if faults.is_empty() { Ok(Keys { keys, set: set.map(Arc::new) }) } else { Err(faults) }
+    }
+
+    /// Reads the key set anew now and then, for as long as the keys are in use; comes back at once where
+    /// there is none.
+    pub async fn follow(self: Arc<Self>) {
+        let set = self.set.clone();
+        drop(self);
+        if let Some(set) = set {
+            set.follow().await;
+        }
+    }
+
+    /// How many keys the key set has now; none without a set.
+    pub fn in_set(&self) -> Option<usize> {
+        self.set.as_ref().map(|set| set.keys().len())
+    }
+
+    /// How often the key set was read, and how often that failed.
+    pub fn looks(&self) -> (u64, u64) {
+        self.set.as_ref().map_or((0, 0), |set| set.looks())
     }
 
     /// What `token` says, if one of the keys signed it and it is good at `now_unix` (seconds since the Unix
@@ -169,19 +212,60 @@ impl Keys {
         if header.crit.is_some() {
             return Err(TokenError::Invalid);
         }
-        let (_, key, validation) =
-            self.keys.iter().find(|(bound, ..)| *bound == header.alg).ok_or(TokenError::Invalid)?;
-        let Payload { claims, nbf } =
-            jsonwebtoken::decode(token, key, validation).map_err(|_| TokenError::Invalid)?.claims;
-        if !claims.within_bounds() || nbf.is_some_and(|nbf| nbf > now_unix.saturating_add(NOT_BEFORE_LEEWAY))
-        {
+        let given = self.keys.iter().find(|(bound, ..)| *bound == header.alg);
+        if let Some((_, key, validation)) = given {
+            let read = read(token, key, validation, now_unix);
+            if read != Err(TokenError::Invalid) || self.set.is_none() {
+                return read;
+            }
+        }
+        let set = self.set.as_ref().ok_or(TokenError::Invalid)?;
+        if !set::ALGORITHMS.contains(&header.alg) {
             return Err(TokenError::Invalid);
         }
-        if claims.exp <= now_unix {
-            return Err(TokenError::Expired);
+        let keys = set.keys();
+        let mut fitting = keys.iter().filter(|key| key.fits(&header)).peekable();
+        if fitting.peek().is_none() {
+            return Err(TokenError::UnknownKey);
         }
-        Ok(claims)
+        let mut read = fitting.map(|SetKey { key, validation, .. }| read(token, key, validation, now_unix));
+        read.find(|read| *read != Err(TokenError::Invalid)).unwrap_or(Err(TokenError::Invalid))
     }
+
+    /// The same for who can wait: a key that is not known is looked for, if the source was not asked just
+    /// before. Takes as long as one look at the source, at most [`source::DEADLINE`].
+    ///
+    /// # Errors
+    /// As [`Keys::verify`]; [`TokenError::UnknownKey`] only where the source could not be asked.
+    pub async fn look_up(&self, token: &str, now_unix: u64) -> Result<Claims, TokenError> {
+        match (self.verify(token, now_unix), &self.set) {
+            (Err(TokenError::UnknownKey), Some(set)) => {
+                let is_fresh = set.look().await;
+                self.verify(token, now_unix).map_err(|error| match error {
+                    TokenError::UnknownKey if is_fresh => TokenError::Invalid,
+                    error => error,
+                })
+            }
+            (verified, _) => verified,
+        }
+    }
+}
+
+fn read(
+    token: &str,
+    key: &DecodingKey,
+    validation: &Validation,
+    now_unix: u64,
+) -> Result<Claims, TokenError> {
+    let Payload { claims, nbf } =
+        jsonwebtoken::decode(token, key, validation).map_err(|_| TokenError::Invalid)?.claims;
+    if !claims.within_bounds() || nbf.is_some_and(|nbf| nbf > now_unix.saturating_add(NOT_BEFORE_LEEWAY)) {
+        return Err(TokenError::Invalid);
+    }
+    if claims.exp <= now_unix {
+        return Err(TokenError::Expired);
+    }
+    Ok(claims)
 }
 
 /// For a key that is used with `algorithm` alone.
@@ -219,11 +303,12 @@ fn eddsa_key(pem: &[u8]) -> Result<DecodingKey, KeyFault> {
     let key = DecodingKey::from_ed_pem(pem).map_err(|_| unreadable.clone())?;
     // jsonwebtoken 11.1 slices the first 32 bytes at every token and panics when there are fewer. The
     // curve check tells here, rather than to every viewer, that the bytes are no point of it.
-    let bytes = key.try_get_as_bytes().ok().and_then(|bytes| <&[u8; 32]>::try_from(bytes).ok());
-    match bytes.map(ed25519_dalek::VerifyingKey::from_bytes) {
-        Some(Ok(point)) if !point.is_weak() => Ok(key),
-        _ => Err(unreadable),
-    }
+    if key.try_get_as_bytes().is_ok_and(is_ed25519) { Ok(key) } else { Err(unreadable) }
+}
+
+fn is_ed25519(bytes: &[u8]) -> bool {
+    let point = <&[u8; 32]>::try_from(bytes).ok().map(ed25519_dalek::VerifyingKey::from_bytes);
+    matches!(point, Some(Ok(point)) if !point.is_weak())
 }
 
 fn rsa_key(pem: &[u8]) -> Result<DecodingKey, KeyFault> {
@@ -306,5 +391,7 @@ pub fn mint_for(
     Ok(token)
 }
 
+#[cfg(test)]
+mod set_tests;
 #[cfg(test)]
 mod tests;

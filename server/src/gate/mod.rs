@@ -11,7 +11,7 @@ mod words;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use danmu_wire::{CloseCode, Placing, RefusalCode, Role, Size, Style};
@@ -24,6 +24,7 @@ pub use text::clean;
 pub use words::{Words, prepare};
 
 use moderation::{Entries, is_in_any};
+use words::Folded;
 
 /// Keys of each rate limit a room remembers: some 5 MB at most with user names of 20 bytes.
 const MAX_KEYS: usize = 65_536;
@@ -69,6 +70,12 @@ pub struct Rules {
     pub block: Vec<String>,
     /// Words shown as stars.
     pub mask: Vec<String>,
+    /// Words with which a text waits for a moderator.
+    pub hold: Vec<String>,
+    /// The longest pause in a combo of gifts, in milliseconds; 0 is off.
+    pub combo_ms: u32,
+    /// Under so many viewers it is told who comes in.
+    pub enter_below: u32,
 }
 
 impl Default for Rules {
@@ -85,8 +92,22 @@ impl Default for Rules {
             banned_networks: Vec::new(),
             block: Vec::new(),
             mask: Vec::new(),
+            hold: Vec::new(),
+            combo_ms: 3000,
+            enter_below: 0,
         }
     }
+}
+
+/// Longer lists of words, compiled elsewhere because rooms share them.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Words with which a text is refused.
+    pub block: Option<Arc<Words>>,
+    /// Words shown as stars.
+    pub mask: Option<Arc<Words>>,
+    /// Words with which a text waits for a moderator.
+    pub hold: Option<Arc<Words>>,
 }
 
 /// Rules made ready for use; shared by all threads.
@@ -96,19 +117,29 @@ pub struct Policy {
     banned_users: HashSet<String>,
     muted_users: HashSet<String>,
     banned_networks: HashSet<IpNet>,
-    block: Words,
-    mask: Words,
+    block: [Arc<Words>; 2],
+    mask: [Arc<Words>; 2],
+    hold: [Arc<Words>; 2],
 }
 
 impl Policy {
     /// Compiles the lists; the first time takes tens of milliseconds, so do it off the rooms' threads, once for each manifest.
     pub fn compile(rules: Rules) -> Policy {
+        Policy::compile_with(rules, Shared::default())
+    }
+
+    /// The same, with longer lists besides the rules' own.
+    pub fn compile_with(rules: Rules, shared: Shared) -> Policy {
+        let both = |own: &[String], shared: Option<Arc<Words>>| {
+            [Arc::new(Words::compile(own)), shared.unwrap_or_default()]
+        };
         Self {
             banned_users: rules.banned_users.iter().cloned().collect(),
             muted_users: rules.muted_users.iter().cloned().collect(),
             banned_networks: rules.banned_networks.iter().copied().map(canonical).collect(),
-            block: Words::compile(&rules.block),
-            mask: Words::compile(&rules.mask),
+            block: both(&rules.block, shared.block),
+            mask: both(&rules.mask, shared.mask),
+            hold: both(&rules.hold, shared.hold),
             rules,
         }
     }
@@ -130,9 +161,8 @@ impl Policy {
         Rate { limit: viewer.limit.saturating_mul(VIEWERS_PER_ADDRESS), ..viewer }
     }
 
-    fn slow_mode(&self) -> Option<Rate> {
-        let seconds = u64::from(self.rules.slow_mode_seconds);
-        (seconds > 0).then(|| Rate { limit: 1, period: Duration::from_secs(seconds) })
+    fn has_words(&self) -> bool {
+        self.block.iter().chain(&self.mask).chain(&self.hold).any(|words| !words.is_empty())
     }
 }
 
@@ -166,12 +196,39 @@ impl Refusal {
     }
 }
 
+/// A text that passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// As it is to be shown.
+    pub text: String,
+    /// A moderator has to look at it first.
+    pub held: bool,
+}
+
+/// What would happen to a text, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why it would not be taken.
+    pub refused: Option<RefusalCode>,
+    /// What would be shown.
+    pub text: String,
+    /// A moderator would have to look at it first.
+    pub held: bool,
+    /// Only its sender would see it.
+    pub shadowed: bool,
+    /// Words found, with the list each is on (`block`, `mask` or `hold`).
+    pub words: Vec<(&'static str, String)>,
+}
+
 #[derive(Debug)]
 struct State {
     users: Buckets<String>,
     addresses: Buckets<IpAddr>,
     slow: Buckets<String>,
     muted_users: Entries<String>,
+    shadowed_users: Entries<String>,
+    /// Slow mode in place of the manifest's.
+    slow_mode: Option<u32>,
     banned_users: Entries<String>,
     banned_networks: Entries<IpNet>,
     /// The latest time told, by which full lists are cleared.
@@ -185,6 +242,8 @@ impl Default for State {
             addresses: Buckets::new(MAX_KEYS),
             slow: Buckets::new(MAX_KEYS),
             muted_users: Entries::default(),
+            shadowed_users: Entries::default(),
+            slow_mode: None,
             banned_users: Entries::default(),
             banned_networks: Entries::default(),
             latest: None,
@@ -229,24 +288,72 @@ impl Gate {
         text: &str,
         style: &Style,
         now: Instant,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Passed, Refusal> {
         may_speak(policy, speaker)?;
         self.lock(Some(now)).admit(policy, speaker, connection, now)?;
         let text = check_text(policy, text)?;
         if !may_style(speaker.role, style) {
             return Err(Refusal::new(RefusalCode::Style));
         }
-        if policy.block.found_in(&text) {
+        let folded = policy.has_words().then(|| Folded::new(&text));
+        let found = |lists: &[Arc<Words>; 2]| {
+            folded.as_ref().is_some_and(|folded| lists.iter().any(|words| words.found_in_folded(folded)))
+        };
+        if found(&policy.block) {
             return Err(Refusal::new(RefusalCode::BlockedWord));
         }
-        if let Some(slow) = policy.slow_mode().filter(|_| !is_exempt(speaker.role)) {
+        let exempt = is_exempt(speaker.role);
+        let slow = self.slow_mode(policy).filter(|_| !exempt);
+        if let Some(slow) = slow {
             match speaker.user {
                 Some(user) => self.lock(Some(now)).slow.take(user.to_owned(), slow, now),
                 None => connection.take(slow, now),
             }
             .map_err(Refusal::wait(RefusalCode::SlowMode))?;
         }
-        Ok(policy.mask.mask(&text))
+        // Whoever decides on held messages does not wait for others.
+        let held = !exempt && found(&policy.hold);
+        let text = match &folded {
+            Some(folded) => words::mask(&policy.mask, folded, &text),
+            None => text,
+        };
+        Ok(Passed { text, held })
+    }
+
+    /// What would happen to a text of this speaker, without counting it: rate limits and slow mode are left
+    /// out.
+    pub fn explain(&self, policy: &Policy, speaker: &Speaker<'_>, text: &str, now: Instant) -> Verdict {
+        let state = self.lock(Some(now));
+        let standing = may_speak(policy, speaker).and_then(|()| state.standing(policy, speaker, now));
+        let shadowed = speaker.user.is_some_and(|user| state.shadowed_users.holds(user, now));
+        drop(state);
+        let checked = check_text(policy, text);
+        let text = checked.clone().unwrap_or_else(|_| clean(text));
+        let folded = Folded::new(&text);
+        let mut found = Vec::new();
+        for (list, words) in [("block", &policy.block), ("mask", &policy.mask), ("hold", &policy.hold)] {
+            let all = words.iter().flat_map(|words| words.all_in(&folded));
+            found.extend(all.map(|word| (list, word.to_owned())));
+        }
+        let has = |name| found.iter().any(|(list, _)| *list == name);
+        let blocked = if has("block") { Err(Refusal::new(RefusalCode::BlockedWord)) } else { Ok(()) };
+        let refused = standing.and(checked.map(drop)).and(blocked).err().map(|refusal| refusal.code);
+        let held = refused.is_none() && has("hold") && !is_exempt(speaker.role);
+        Verdict { refused, text: words::mask(&policy.mask, &folded, &text), held, shadowed, words: found }
+    }
+
+    /// Seconds between two messages of one viewer: a moderator's word before the manifest's.
+    pub fn slow_mode_seconds(&self, policy: &Policy) -> u32 {
+        self.lock(None).slow_mode.unwrap_or(policy.rules.slow_mode_seconds)
+    }
+
+    /// Sets slow mode in place of the manifest's; none takes that back. Whether there was another one.
+    pub fn set_slow_mode(&self, seconds: Option<u32>) -> Option<u32> {
+        std::mem::replace(&mut self.lock(None).slow_mode, seconds)
+    }
+
+    fn slow_mode(&self, policy: &Policy) -> Option<Rate> {
+        slow_rate(self.slow_mode_seconds(policy))
     }
 
     /// Whether this message is shown, of all that the room's `messages_per_second` leaves room for.
@@ -271,7 +378,8 @@ impl Gate {
         let mut state = self.lock(Some(now));
         // Refused here means used up already, which is all there is to know.
         let _ = state.users.take(user.to_owned(), policy.viewer_rate(), now);
-        if let Some(slow) = policy.slow_mode() {
+        let seconds = state.slow_mode.unwrap_or(policy.rules.slow_mode_seconds);
+        if let Some(slow) = slow_rate(seconds) {
             let _ = state.slow.take(user.to_owned(), slow, now);
         }
     }
@@ -286,6 +394,23 @@ impl Gate {
     /// Lifts a mute; tells whether there was one.
     pub fn unmute(&self, user: &str) -> bool {
         self.lock(None).muted_users.lift(user)
+    }
+
+    /// Lets nobody but the user see what they write.
+    pub fn shadow(&self, user: &str, until: Option<Instant>) -> Result<(), Full> {
+        let mut state = self.lock(None);
+        let latest = state.latest;
+        state.shadowed_users.set(user.to_owned(), until, latest)
+    }
+
+    /// Lifts a shadow mute; tells whether there was one.
+    pub fn unshadow(&self, user: &str) -> bool {
+        self.lock(None).shadowed_users.lift(user)
+    }
+
+    /// Whether nobody but the user sees what they write.
+    pub fn is_shadowed(&self, user: &str, now: Instant) -> bool {
+        self.lock(Some(now)).shadowed_users.holds(user, now)
     }
 
     /// Keeps the user out; who is in must be disconnected besides.
@@ -312,15 +437,17 @@ impl Gate {
         self.lock(None).banned_networks.lift(&canonical(network))
     }
 
-    /// Lifts what is not to be kept, of mutes, of banned users and of banned networks.
+    /// Lifts what is not to be kept, of mutes, of shadow mutes, of banned users and of banned networks.
     pub fn retain(
         &self,
         muted: impl Fn(&str) -> bool,
+        shadowed: impl Fn(&str) -> bool,
         banned: impl Fn(&str) -> bool,
         networks: impl Fn(&IpNet) -> bool,
     ) {
         let mut state = self.lock(None);
         state.muted_users.retain(|user| muted(user));
+        state.shadowed_users.retain(|user| shadowed(user));
         state.banned_users.retain(|user| banned(user));
         state.banned_networks.retain(networks);
     }
@@ -330,6 +457,8 @@ impl Gate {
         let mut state = self.lock(Some(now));
         Moderation {
             muted_users: state.muted_users.list(now),
+            shadowed_users: state.shadowed_users.list(now),
+            slow_mode_seconds: state.slow_mode,
             banned_users: state.banned_users.list(now),
             banned_networks: state.banned_networks.list(now),
         }
@@ -352,6 +481,18 @@ impl State {
             || self.banned_networks.contains(canonical, now)
     }
 
+    /// Bans and mutes.
+    fn standing(&self, policy: &Policy, speaker: &Speaker<'_>, now: Instant) -> Result<(), Refusal> {
+        if self.bans(policy, speaker.user, speaker.address, now) {
+            return Err(Refusal::new(RefusalCode::Banned));
+        }
+        let is_muted = |user: &str| policy.muted_users.contains(user) || self.muted_users.holds(user, now);
+        if speaker.user.is_some_and(is_muted) {
+            return Err(Refusal::new(RefusalCode::Muted));
+        }
+        Ok(())
+    }
+
     /// Bans, mutes and rate limits.
     fn admit(
         &mut self,
@@ -360,16 +501,11 @@ impl State {
         connection: &mut Bucket,
         now: Instant,
     ) -> Result<(), Refusal> {
-        if self.bans(policy, speaker.user, speaker.address, now) {
-            return Err(Refusal::new(RefusalCode::Banned));
-        }
-        let is_muted = |user: &str| policy.muted_users.contains(user) || self.muted_users.holds(user, now);
-        if speaker.user.is_some_and(is_muted) {
-            return Err(Refusal::new(RefusalCode::Muted));
-        }
+        self.standing(policy, speaker, now)?;
         let exempt = is_exempt(speaker.role);
+        let seconds = self.slow_mode.unwrap_or(policy.rules.slow_mode_seconds);
         match speaker.user {
-            None if !exempt => take_anonymous(policy, connection, now)?,
+            None if !exempt => take_anonymous(policy, slow_rate(seconds), connection, now)?,
             _ => connection.take(CONNECTION_RATE, now).map_err(Refusal::wait(RefusalCode::ConnectionRate))?,
         }
         if exempt {
@@ -388,8 +524,13 @@ impl State {
 
 /// Without a user the connection is all there is to tell viewers apart, so its bucket holds the viewer's
 /// limit; in slow mode it holds slow mode's, looked at here and used up only by a text that passes.
-fn take_anonymous(policy: &Policy, connection: &mut Bucket, now: Instant) -> Result<(), Refusal> {
-    match policy.slow_mode() {
+fn take_anonymous(
+    policy: &Policy,
+    slow: Option<Rate>,
+    connection: &mut Bucket,
+    now: Instant,
+) -> Result<(), Refusal> {
+    match slow {
         Some(slow) => {
             let mut trial = *connection;
             trial.take(slow, now).map_err(Refusal::wait(RefusalCode::SlowMode))
@@ -405,6 +546,10 @@ fn take_anonymous(policy: &Policy, connection: &mut Bucket, now: Instant) -> Res
             connection.take(rate, now).map_err(Refusal::wait(code))
         }
     }
+}
+
+fn slow_rate(seconds: u32) -> Option<Rate> {
+    (seconds > 0).then(|| Rate { limit: 1, period: Duration::from_secs(seconds.into()) })
 }
 
 /// Moderators and publishers keep order in the room: its limits are not for them.

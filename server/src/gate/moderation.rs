@@ -34,6 +34,10 @@ pub struct Listed<T> {
 pub struct Moderation {
     /// Users who may watch but not write.
     pub muted_users: Vec<Listed<String>>,
+    /// Users whose words are seen by them alone.
+    pub shadowed_users: Vec<Listed<String>>,
+    /// Slow mode in place of the manifest's.
+    pub slow_mode_seconds: Option<u32>,
     /// Users who may not come in.
     pub banned_users: Vec<Listed<String>>,
     /// Networks from which nobody may come in.
@@ -43,7 +47,11 @@ pub struct Moderation {
 impl Moderation {
     /// Whether nobody is muted or banned at run time.
     pub fn is_empty(&self) -> bool {
-        self.muted_users.is_empty() && self.banned_users.is_empty() && self.banned_networks.is_empty()
+        self.muted_users.is_empty()
+            && self.shadowed_users.is_empty()
+            && self.slow_mode_seconds.is_none()
+            && self.banned_users.is_empty()
+            && self.banned_networks.is_empty()
     }
 }
 

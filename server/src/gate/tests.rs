@@ -31,7 +31,8 @@ impl Room {
     }
 
     fn say_on(&self, bucket: &mut Bucket, speaker: &Speaker<'_>, text: &str) -> Result<String, Refusal> {
-        self.gate.say(&self.policy, speaker, bucket, text, &Style::default(), self.now)
+        let said = self.gate.say(&self.policy, speaker, bucket, text, &Style::default(), self.now);
+        said.map(|passed| passed.text)
     }
 
     fn refusal(&self, speaker: &Speaker<'_>, text: &str) -> RefusalCode {
@@ -205,7 +206,7 @@ fn styles_are_for_those_whose_role_allows_them() {
         let said = room.gate.say(&room.policy, &speaker, &mut Bucket::default(), "hi", style, room.now);
         assert_eq!(
             said.map_err(|refusal| refusal.code),
-            if allowed { Ok("hi".to_owned()) } else { Err(RefusalCode::Style) },
+            if allowed { Ok(Passed { text: "hi".to_owned(), held: false }) } else { Err(RefusalCode::Style) },
             "{user}"
         );
     }
@@ -272,4 +273,78 @@ fn the_gate_is_shared_by_threads_and_shows_no_more_than_the_cap() {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(shown, 20);
+}
+
+#[test]
+fn a_text_with_a_held_word_waits_unless_its_speaker_decides_on_held_ones() {
+    let rules = Rules {
+        block: vec!["never".into()],
+        mask: vec!["darn".into()],
+        hold: vec!["maybe".into()],
+        ..Rules::default()
+    };
+    let room = Room::new(rules);
+    let say = |speaker: &Speaker<'_>, text: &str| {
+        let style = Style::default();
+        room.gate.say(&room.policy, speaker, &mut Bucket::default(), text, &style, room.now)
+    };
+    let moderator = Speaker { role: Role::Moderator, ..speaker("mod") };
+    let held = say(&speaker("ann"), "darn, MAYBE").unwrap();
+    assert_eq!(held, Passed { text: "****, MAYBE".to_owned(), held: true });
+    assert!(!say(&speaker("bob"), "surely").unwrap().held);
+    assert!(!say(&moderator, "maybe").unwrap().held);
+    assert_eq!(say(&speaker("eve"), "maybe never").unwrap_err().code, RefusalCode::BlockedWord);
+}
+
+#[test]
+fn slow_mode_of_a_moderator_takes_the_place_of_the_manifests_until_it_is_taken_back() {
+    let room = Room::new(Rules { slow_mode_seconds: 30, ..Rules::default() });
+    assert_eq!(room.gate.set_slow_mode(Some(0)), None);
+    assert!(room.say(&speaker("ann"), "one").is_ok() && room.say(&speaker("ann"), "two").is_ok());
+    assert_eq!(room.gate.set_slow_mode(Some(10)), Some(0));
+    assert!(room.say(&speaker("bob"), "one").is_ok());
+    let refused = room.say(&speaker("bob"), "two").unwrap_err();
+    assert_eq!((refused.code, refused.retry), (RefusalCode::SlowMode, Some(Duration::from_secs(10))));
+    assert_eq!(room.gate.set_slow_mode(None), Some(10));
+    assert_eq!(room.gate.slow_mode_seconds(&room.policy), 30);
+}
+
+#[test]
+fn a_shadow_mute_ends_in_time_and_refuses_nothing() {
+    let mut room = Room::new(Rules::default());
+    room.gate.shadow("ann", Some(room.now + Duration::from_secs(60))).unwrap();
+    assert!(room.gate.is_shadowed("ann", room.now) && !room.gate.is_shadowed("bob", room.now));
+    assert!(room.say(&speaker("ann"), "hi").is_ok());
+    room.now += Duration::from_secs(60);
+    assert!(!room.gate.is_shadowed("ann", room.now));
+}
+
+#[test]
+fn a_trial_says_why_and_uses_nothing_up() {
+    let rules = Rules {
+        block: vec!["Never".into(), "ever".into()],
+        mask: vec!["darn".into()],
+        hold: vec!["也许".into()],
+        max_length: 20,
+        per_viewer_messages: 1,
+        muted_users: vec!["mute".into()],
+        ..Rules::default()
+    };
+    let room = Room::new(rules);
+    let explain = |user, text: &str| room.gate.explain(&room.policy, &speaker(user), text, room.now);
+    let found = |verdict: &Verdict| verdict.words.iter().map(|(l, w)| format!("{l} {w}")).collect::<Vec<_>>();
+    let blocked = explain("ann", "NEVER, never darn ever");
+    assert_eq!(blocked.refused, Some(RefusalCode::TooLong));
+    let blocked = explain("ann", "NEVER, darn ever");
+    assert_eq!(blocked.refused, Some(RefusalCode::BlockedWord));
+    assert_eq!(found(&blocked), ["block Never", "block ever", "mask darn"]);
+    let held = explain("ann", "darn 也許");
+    assert_eq!((held.refused, held.held, held.text.as_str()), (None, true, "**** 也許"));
+    assert_eq!(found(&held), ["mask darn", "hold 也许"]);
+    assert_eq!(explain("mute", "hi").refused, Some(RefusalCode::Muted));
+    assert_eq!(explain("ann", "\u{200b}").refused, Some(RefusalCode::Empty));
+    for _ in 0..10 {
+        assert_eq!(explain("ann", "hi").refused, None);
+    }
+    assert!(room.say(&speaker("ann"), "hi").is_ok(), "the turn is still there");
 }

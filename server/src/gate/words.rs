@@ -18,63 +18,100 @@ pub fn prepare() {
 
 /// A compiled list of words. Words of ASCII letters match as whole words ("ass" is not in "class"),
 /// all others anywhere.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Words {
     automaton: Option<AhoCorasick>,
+    /// As they were given, for who asks why; in the automaton's order.
+    given: Vec<Box<str>>,
 }
 
 impl Words {
-    /// Compiles the list; words of which nothing is left when folded are ignored.
+    /// Compiles the list; words of which nothing is left when folded are ignored. A long list takes long:
+    /// not for a thread that others wait for.
     pub fn compile<S: AsRef<str>>(words: &[S]) -> Self {
         // Now, and not while the first message that needs the table waits.
         if !words.is_empty() {
             prepare();
         }
-        let folded = words.iter().map(|word| Folded::new(word.as_ref().trim()).text);
-        let folded: Vec<String> = folded.filter(|word| !word.is_empty()).collect();
+        let folded = words.iter().map(|word| word.as_ref().trim()).map(|word| (word, Folded::new(word).text));
+        let (given, folded): (Vec<Box<str>>, Vec<String>) = folded
+            .filter(|(_, folded)| !folded.is_empty())
+            .map(|(word, folded)| (word.into(), folded))
+            .unzip();
         // Building fails only past 2^31 states: gigabytes of words, which no manifest can carry.
         let automaton = if folded.is_empty() { None } else { AhoCorasick::new(&folded).ok() };
-        Self { automaton }
+        Self { automaton, given }
+    }
+
+    /// Whether there is no word in it.
+    pub fn is_empty(&self) -> bool {
+        self.automaton.is_none()
     }
 
     /// Whether the text has one of the words.
-    pub fn found_in(&self, text: &str) -> bool {
-        let Some(automaton) = &self.automaton else { return false };
-        let folded = Folded::new(text);
-        matches(automaton, &folded.text).next().is_some()
+    #[cfg(test)]
+    fn found_in(&self, text: &str) -> bool {
+        self.found_in_folded(&Folded::new(text))
     }
 
-    /// The text with a `*` for each character of each word found.
-    pub fn mask(&self, text: &str) -> String {
-        let Some(automaton) = &self.automaton else { return text.to_owned() };
-        let folded = Folded::new(text);
-        let mut hidden = vec![false; folded.characters];
-        for found in matches(automaton, &folded.text) {
+    /// Whether the text has one of the words.
+    pub(super) fn found_in_folded(&self, folded: &Folded) -> bool {
+        self.automaton.as_ref().is_some_and(|automaton| matches(automaton, &folded.text).next().is_some())
+    }
+
+    /// The words of the list that the text has, as they were given.
+    pub(super) fn all_in(&self, folded: &Folded) -> Vec<&str> {
+        let Some(automaton) = &self.automaton else { return Vec::new() };
+        let mut found: Vec<usize> = matches(automaton, &folded.text).map(|(word, _)| word).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().filter_map(|word| self.given.get(word)).map(|word| &**word).collect()
+    }
+
+    #[cfg(test)]
+    fn mask(&self, text: &str) -> String {
+        mask(&[self], &Folded::new(text), text)
+    }
+}
+
+/// The text with a `*` for each character of each word found. `folded` is the text's.
+pub(super) fn mask<W: std::borrow::Borrow<Words>>(lists: &[W], folded: &Folded, text: &str) -> String {
+    let mut hidden: Vec<bool> = Vec::new();
+    for automaton in lists.iter().filter_map(|words| words.borrow().automaton.as_ref()) {
+        for (_, found) in matches(automaton, &folded.text) {
+            hidden.resize(folded.characters, false);
             for &character in &folded.character[found] {
                 hidden[character] = true;
             }
         }
-        let mut after = false;
-        let masked = text.chars().enumerate().filter_map(|(i, c)| {
-            // Accents go with the letter they stand on: none may hang on a star.
-            let bare = is_stripped(c);
-            after = if bare { after } else { hidden[i] };
-            match (after, bare) {
-                (true, true) => None,
-                (true, false) => Some('*'),
-                (false, _) => Some(c),
-            }
-        });
-        masked.collect()
     }
+    if hidden.is_empty() {
+        return text.to_owned();
+    }
+    let mut after = false;
+    let masked = text.chars().enumerate().filter_map(|(i, c)| {
+        // Accents go with the letter they stand on: none may hang on a star.
+        let bare = is_stripped(c);
+        after = if bare { after } else { hidden[i] };
+        match (after, bare) {
+            (true, true) => None,
+            (true, false) => Some('*'),
+            (false, _) => Some(c),
+        }
+    });
+    masked.collect()
 }
 
 /// Every match that stands as a word, overlapping ones too: a longer match that fails at its boundary
 /// must not hide a shorter one.
-fn matches<'a>(automaton: &'a AhoCorasick, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+fn matches<'a>(
+    automaton: &'a AhoCorasick,
+    text: &'a str,
+) -> impl Iterator<Item = (usize, Range<usize>)> + 'a {
     let bytes = text.as_bytes();
     let is_letter = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
-    automaton.find_overlapping_iter(text).map(|found| found.range()).filter(move |found| {
+    let all = automaton.find_overlapping_iter(text).map(|found| (found.pattern().as_usize(), found.range()));
+    all.filter(move |(_, found)| {
         let runs_on_before = found.start > 0 && is_letter(found.start - 1) && is_letter(found.start);
         let runs_on_after = found.end > 0 && is_letter(found.end - 1) && is_letter(found.end);
         !runs_on_before && !runs_on_after
@@ -82,7 +119,7 @@ fn matches<'a>(automaton: &'a AhoCorasick, text: &'a str) -> impl Iterator<Item 
 }
 
 /// A text folded for comparison, and where each of its bytes came from.
-struct Folded {
+pub(super) struct Folded {
     text: String,
     /// For each byte of `text`, the index of the raw character it stems from.
     character: Vec<usize>,
@@ -91,7 +128,7 @@ struct Folded {
 }
 
 impl Folded {
-    fn new(raw: &str) -> Self {
+    pub(super) fn new(raw: &str) -> Self {
         let mut folded = Self { text: String::new(), character: Vec::new(), characters: 0 };
         for c in raw.chars() {
             if !is_stripped(c) {

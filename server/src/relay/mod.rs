@@ -5,6 +5,7 @@
 //! other end, which is `room` again. The relay numbers the priority lane: (epoch, offset) without holes,
 //! or it says that there is one. The lanes' promises are those of the README's operations chapter.
 
+pub mod desk;
 mod memory;
 mod metrics;
 pub mod peers;
@@ -13,10 +14,11 @@ pub mod sequence;
 
 use std::sync::Arc;
 
-use danmu_wire::{Chat, Event, Lane};
+use danmu_wire::{Event, Held, Lane, Settled};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use desk::Logged;
 pub use memory::Memory;
 pub use metrics::Metrics;
 pub use peers::Peers;
@@ -37,9 +39,18 @@ pub enum PublishError {
     /// The key was used before, for something else.
     #[error("this Idempotency-Key was used for another message")]
     Conflict,
-    /// A list of mutes or bans is full.
+    /// A list of mutes or bans, or the queue of held messages, is full.
     #[error("{0}")]
     Full(String),
+}
+
+impl PublishError {
+    fn queue_full() -> PublishError {
+        let (most, minutes) = (desk::HELD, desk::HELD_FOR.as_secs() / 60);
+        PublishError::Full(format!(
+            "{most} messages wait for a moderator already; each waits {minutes} minutes"
+        ))
+    }
 }
 
 /// A taken priority event.
@@ -65,6 +76,9 @@ pub struct Change {
     /// Taken back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lifted: bool,
+    /// Of slow mode: seconds between two messages of one viewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
 }
 
 /// Whom a [`Change`] is about.
@@ -73,6 +87,10 @@ pub struct Change {
 pub enum Target {
     /// This user may watch but not write.
     Mute(String),
+    /// What this user writes is seen by them alone.
+    Shadow(String),
+    /// Slow mode, in place of the manifest's.
+    SlowMode,
     /// This user may not come in.
     Ban(String),
     /// Nobody from this network may come in.
@@ -110,8 +128,8 @@ pub trait Deliver: Send + Sync {
     fn opened(&self, room: &str, opening: Opening);
     /// The relay cannot be reached: the room goes on by itself.
     fn alone(&self, room: &str);
-    /// Chats of another pod, in its order.
-    fn chat(&self, room: &str, chats: Vec<Chat>);
+    /// What another pod has for the chat lane, in its order.
+    fn chat(&self, room: &str, events: Vec<Event>);
     /// The next priority event, numbered.
     ///
     /// # Errors
@@ -126,6 +144,10 @@ pub trait Deliver: Send + Sync {
     fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError>;
     /// All mutes and bans that are kept, in place of what was known: a lift may have been missed.
     fn moderation(&self, room: &str, all: &[Change]);
+    /// A message waits for a moderator.
+    fn held(&self, room: &str, held: Held);
+    /// A message waits no more.
+    fn settled(&self, room: &str, settled: &Settled);
     /// The other pods of the room.
     fn peers(&self, room: &str, peers: Peers);
     /// The open rooms of this pod.
@@ -182,7 +204,8 @@ impl Relay {
     }
 
     /// Publishes to the priority lane. Answers once the event is numbered and kept: in this process, or
-    /// in the memory of Redis's primary. `key` makes a second publish of the same event count once.
+    /// in the memory of Redis's primary. `key` makes a second publish of the same event count once. A gift
+    /// of the same user and kind within `combo_ms` of the last one counts up; 0 is off.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -191,10 +214,11 @@ impl Relay {
         room: &str,
         event: Event,
         key: Option<&str>,
+        combo_ms: u32,
     ) -> Result<Receipt, PublishError> {
         match self {
-            Relay::Memory(memory) => memory.priority(room, event, key),
-            Relay::Redis(redis) => redis.priority(room, event, key).await,
+            Relay::Memory(memory) => memory.priority(room, event, key, combo_ms),
+            Relay::Redis(redis) => redis.priority(room, event, key, combo_ms).await,
         }
     }
 
@@ -206,6 +230,64 @@ impl Relay {
         match self {
             Relay::Memory(memory) => memory.moderate(room, &change),
             Relay::Redis(redis) => redis.moderate(room, &change).await,
+        }
+    }
+
+    /// Keeps a message for the moderators of all pods, for [`desk::HELD_FOR`] at most.
+    ///
+    /// # Errors
+    /// [`PublishError::Full`] when as much waits as may, [`PublishError::Away`].
+    pub async fn hold(&self, room: &str, held: Held) -> Result<(), PublishError> {
+        match self {
+            Relay::Memory(memory) => memory.hold(room, held),
+            Relay::Redis(redis) => redis.hold(room, &held).await,
+        }
+    }
+
+    /// What waits for a moderator, oldest first.
+    ///
+    /// # Errors
+    /// [`PublishError::Away`].
+    pub async fn held(&self, room: &str) -> Result<Vec<Held>, PublishError> {
+        match self {
+            Relay::Memory(memory) => Ok(memory.held(room)),
+            Relay::Redis(redis) => redis.held(room).await,
+        }
+    }
+
+    /// Takes a message out of the queue, once: of two moderators one gets it.
+    ///
+    /// # Errors
+    /// [`PublishError::Away`].
+    pub async fn settle(&self, room: &str, settled: &Settled) -> Result<Option<Held>, PublishError> {
+        match self {
+            Relay::Memory(memory) => Ok(memory.settle(room, settled)),
+            Relay::Redis(redis) => redis.settle(room, settled).await,
+        }
+    }
+
+    /// Writes down what a moderator did; the oldest of [`desk::LOG`] makes room.
+    ///
+    /// # Errors
+    /// [`PublishError::Away`].
+    pub async fn write_down(&self, room: &str, logged: Logged) -> Result<(), PublishError> {
+        match self {
+            Relay::Memory(memory) => {
+                memory.write_down(room, logged);
+                Ok(())
+            }
+            Relay::Redis(redis) => redis.write_down(room, &logged).await,
+        }
+    }
+
+    /// What moderators did, oldest first.
+    ///
+    /// # Errors
+    /// [`PublishError::Away`].
+    pub async fn written(&self, room: &str) -> Result<Vec<Logged>, PublishError> {
+        match self {
+            Relay::Memory(memory) => Ok(memory.written(room)),
+            Relay::Redis(redis) => redis.written(room).await,
         }
     }
 
@@ -230,5 +312,8 @@ fn without_id(event: &Event) -> Event {
     let mut event = event.clone();
     event.set_offset(0);
     event.set_id(String::new());
+    if let Event::Super(said) = &mut event {
+        said.at = 0;
+    }
     event
 }

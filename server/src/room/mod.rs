@@ -4,14 +4,16 @@
 //! which delivers here; each room is a [`state::State`] driven by what arrives, by the workers that
 //! finish a fan-out, and by its tick. Every flush is encoded once a format, here.
 
+mod desk;
 pub mod id;
 mod moderation;
+mod policies;
 mod rooms;
 pub mod state;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -20,16 +22,18 @@ use std::{
 use arc_swap::ArcSwap;
 use danmu_crds::RoomPolicy;
 use danmu_wire::{
-    Chat, Event, Mode, Position, Stats,
+    Chat, Enter, Event, Mode, Position, Stats,
     frame::{self, Format},
 };
 use tokio::sync::Notify;
 
 use crate::{
-    gate::{Anonymous, Gate, Policy, Rules},
+    gate::{Anonymous, Bucket, Gate, Policy, Rate},
     relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
 };
+use desk::Desk;
+pub use desk::{ActError, Acted, Address, Tell};
 pub use rooms::{Entrance, Expel, Expelled, Rooms, Summary, Visitor};
 use state::{Batch, Next, State};
 
@@ -41,6 +45,9 @@ const LOG_GRACE: Duration = Duration::from_secs(600);
 const STATS: Duration = Duration::from_secs(5);
 /// How long a viewer waits at most for a room that the relay is about to connect.
 const SETTLE: Duration = Duration::from_millis(1500);
+
+/// How often it is told who comes in, on each pod.
+const ARRIVALS: Rate = Rate { limit: 5, period: Duration::from_secs(1) };
 
 /// The relay has not answered yet.
 const OPENING: u8 = 0;
@@ -72,6 +79,11 @@ pub struct Room {
     peers: Mutex<Peers>,
     /// The senders here as the other pods were last told.
     announced: AtomicU32,
+    /// What the viewers here were last told.
+    told_mode: Mutex<Mode>,
+    arrivals: Mutex<Bucket>,
+    desk: Desk,
+    tell: Arc<OnceLock<Tell>>,
     relay: Arc<Relay>,
     fan_out: Arc<dyn FanOut>,
     runtime: tokio::runtime::Handle,
@@ -104,7 +116,19 @@ impl Room {
 
     /// What the room allows, as viewers are told.
     pub fn mode(&self) -> Mode {
-        mode(self.policy.load().rules())
+        let policy = self.policy.load();
+        let rules = policy.rules();
+        Mode {
+            offset: 0,
+            anonymous: match rules.anonymous {
+                Anonymous::Deny => "deny",
+                Anonymous::Watch => "watch",
+                Anonymous::Speak => "speak",
+            }
+            .to_owned(),
+            slow_mode_seconds: self.gate.slow_mode_seconds(&policy),
+            max_length: rules.max_length,
+        }
     }
 
     /// A viewer left its row.
@@ -128,15 +152,21 @@ impl Room {
         if Arc::ptr_eq(&self.policy.load(), policy) {
             return false;
         }
-        let before = self.mode();
         self.policy.store(Arc::clone(policy));
         self.state().set_history(source.history as usize);
-        let after = self.mode();
-        // Every pod follows the catalog itself, so the mode does not go through the relay.
-        if before != after {
-            self.tell(Event::Mode(after));
-        }
+        self.tell_mode();
         true
+    }
+
+    /// Tells everybody here what the room allows, if that changed. Every pod learns of it itself, so the mode
+    /// does not go through the relay.
+    fn tell_mode(&self) {
+        let mut told = self.told_mode.lock().unwrap_or_else(PoisonError::into_inner);
+        let mode = self.mode();
+        if *told != mode {
+            told.clone_from(&mode);
+            self.tell(Event::Mode(mode));
+        }
     }
 
     /// Tells everybody here, with the priority lane.
@@ -150,15 +180,32 @@ impl Room {
 
     /// Says something on this pod: to its viewers at once, to other pods with the next flush.
     pub fn say(&self, chat: Chat) {
-        self.take_chats(vec![chat], true);
+        self.take_live(vec![Event::Chat(chat)], true);
     }
 
-    fn take_chats(&self, chats: Vec<Chat>, ours: bool) {
+    /// Tells on all pods who came in, while the room is small enough that anybody would look.
+    pub fn arrived(&self, user: &str, name: Option<&str>, now: Instant) {
+        let below = u64::from(self.policy.load().rules().enter_below);
+        if below <= self.audience() || self.gate.is_shadowed(user, now) {
+            return;
+        }
+        let taken = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).take(ARRIVALS, now);
+        if taken.is_ok() {
+            self.enter(Enter { user: Some(user.to_owned()), name: name.map(str::to_owned) });
+        }
+    }
+
+    /// Tells on all pods who came in.
+    pub fn enter(&self, enter: Enter) {
+        self.take_live(vec![Event::Enter(enter)], true);
+    }
+
+    fn take_live(&self, events: Vec<Event>, ours: bool) {
         let now = Instant::now();
         let mut state = self.state();
         let mut next = Next::Nothing;
-        for chat in chats {
-            let then = state.chat(chat, ours, now);
+        for event in events {
+            let then = state.live(event, ours, now);
             next = if next == Next::Nothing { then } else { next };
         }
         drop(state);
@@ -288,6 +335,7 @@ impl Room {
 
     /// Tells stats if they changed; whether the room may be forgotten.
     fn tend(&self, now: Instant) -> bool {
+        self.sweep_desk(now);
         let (here, viewers) = (self.viewers(), self.audience());
         let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
         if here > 0 {
@@ -335,18 +383,4 @@ fn encode(batch: &Batch, format: Format) -> Frames {
         format.push(&mut bytes, &frame::json_array(&batch.chat));
     }
     Frames { bytes: bytes.into(), priority }
-}
-
-fn mode(rules: &Rules) -> Mode {
-    Mode {
-        offset: 0,
-        anonymous: match rules.anonymous {
-            Anonymous::Deny => "deny",
-            Anonymous::Watch => "watch",
-            Anonymous::Speak => "speak",
-        }
-        .to_owned(),
-        slow_mode_seconds: rules.slow_mode_seconds,
-        max_length: rules.max_length,
-    }
 }

@@ -24,6 +24,10 @@ pub(super) fn apply(gate: &Gate, change: &Change, now: Instant, wall: SystemTime
         (Target::Mute(user), true) => return Ok(gate.unmute(user)),
         (Target::Ban(user), true) => return Ok(gate.unban_user(user)),
         (Target::BanNetwork(network), true) => return Ok(gate.unban_network(*network)),
+        (Target::Shadow(user), true) => return Ok(gate.unshadow(user)),
+        (Target::SlowMode, true) => return Ok(gate.set_slow_mode(None).is_some()),
+        (Target::SlowMode, false) => drop(gate.set_slow_mode(change.seconds)),
+        (Target::Shadow(user), false) => gate.shadow(user, until)?,
         (Target::Disconnect(_), _) => {}
         (Target::Mute(user), false) => gate.mute(user, until)?,
         (Target::Ban(user), false) => gate.ban_user(user, until)?,
@@ -43,8 +47,12 @@ pub(super) fn replace(gate: &Gate, all: &[Change], now: Instant, wall: SystemTim
     }
     let kept: HashSet<&Target> = all.iter().map(|change| &change.target).collect();
     let is_kept = |target: &Target| kept.contains(target);
+    if !is_kept(&Target::SlowMode) {
+        gate.set_slow_mode(None);
+    }
     gate.retain(
         |user| is_kept(&Target::Mute(user.to_owned())),
+        |user| is_kept(&Target::Shadow(user.to_owned())),
         |user| is_kept(&Target::Ban(user.to_owned())),
         |network| is_kept(&Target::BanNetwork(*network)),
     );
@@ -62,6 +70,7 @@ mod tests {
             target: Target::Mute("ann".into()),
             until: Some(ms(until)),
             lifted: false,
+            seconds: None,
         };
         assert_eq!(apply(&gate, &mute(wall - Duration::from_secs(1)), now, wall), Ok(false));
         assert!(gate.list(now).is_empty());
@@ -76,10 +85,14 @@ mod tests {
     #[test]
     fn a_lift_that_was_missed_is_made_up_for_by_the_whole_list() {
         let (gate, now, wall) = (Gate::default(), Instant::now(), SystemTime::now());
-        let set = |target| Change { target, until: None, lifted: false };
+        let set = |target| Change { target, until: None, lifted: false, seconds: Some(9) };
         let all = [Target::Mute("ann".into()), Target::Ban("bob".into())].map(set);
+        let more = [Target::SlowMode, Target::Shadow("eve".into())].map(set);
+        replace(&gate, &more, now, wall);
+        assert!(gate.is_shadowed("eve", now) && gate.list(now).slow_mode_seconds == Some(9));
         replace(&gate, &all, now, wall);
         assert_eq!((gate.list(now).muted_users.len(), gate.list(now).banned_users.len()), (1, 1));
+        assert!(!gate.is_shadowed("eve", now) && gate.list(now).slow_mode_seconds.is_none());
         replace(&gate, &all[1..], now, wall);
         assert_eq!((gate.list(now).muted_users.len(), gate.list(now).banned_users.len()), (0, 1));
     }

@@ -11,18 +11,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use danmu_crds::RoomPolicy;
-use danmu_wire::{Chat, CloseCode, Event, Gap, Lane, Position, frame::Format};
+use danmu_wire::{CloseCode, Event, Gap, Held, Lane, Mode, Position, Settled, frame::Format};
 use tokio::sync::Notify;
 
 use super::{
-    ALONE, OPENING, Room, Tended, moderation,
+    ALONE, OPENING, Room, Tell, Tended, moderation,
+    policies::{Compiled, Policies},
     state::{Entry, Settings, State},
 };
 use crate::{
     catalog::Catalog,
-    gate::{Anonymous, Gate, Policy, Rules},
-    relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target},
+    gate::{Gate, Policy},
+    relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target, desk::unix_ms},
     rows::{FanOut, RoomKey},
 };
 
@@ -46,6 +46,7 @@ pub struct Rooms {
     relay: Arc<Relay>,
     fan_out: Arc<dyn FanOut>,
     expel: OnceLock<Expel>,
+    tell: Arc<OnceLock<Tell>>,
     settings: Settings,
     runtime: tokio::runtime::Handle,
 }
@@ -57,21 +58,6 @@ pub enum Entrance {
     Seated(Arc<Room>, Entry),
     /// The relay is about to tell more of the room: try again after [`Room::settle`].
     Wait(Arc<Room>),
-}
-
-/// Compiled policies of the catalog, with what they were compiled from.
-#[derive(Default)]
-struct Policies {
-    listed: HashMap<String, (Arc<RoomPolicy>, Arc<Policy>)>,
-    unlisted: Option<(Arc<RoomPolicy>, Arc<Policy>)>,
-    /// Addresses of rooms that have pods of their own, of which this is none.
-    elsewhere: HashMap<String, Arc<str>>,
-}
-
-impl Policies {
-    fn of(&self, id: &str) -> Option<&(Arc<RoomPolicy>, Arc<Policy>)> {
-        self.listed.get(id).or(self.unlisted.as_ref())
-    }
 }
 
 /// A room as told by `GET /rooms` and the admin API.
@@ -99,6 +85,7 @@ impl Rooms {
             relay: Arc::clone(&relay),
             fan_out,
             expel: OnceLock::new(),
+            tell: Arc::default(),
             settings,
             runtime,
         });
@@ -111,24 +98,16 @@ impl Rooms {
         let _ = self.expel.set(expel);
     }
 
+    /// Sets what sends a frame to one viewer.
+    pub fn on_tell(&self, tell: Tell) {
+        let _ = self.tell.set(tell);
+    }
+
     /// Takes a new catalog: compiles what changed, swaps it into open rooms, tells viewers of changed
     /// modes. Answers the rooms that are no longer allowed; they are open no more, and whoever is still in
     /// one has to be closed. It computes for long: not for a thread that others wait for.
     pub fn apply(&self, catalog: &Catalog) -> Vec<Arc<Room>> {
-        let old = self.policies.load_full();
-        let compile = |policy: &Arc<RoomPolicy>, known: Option<&(Arc<RoomPolicy>, Arc<Policy>)>| match known {
-            Some((source, compiled)) if Arc::ptr_eq(source, policy) => {
-                (Arc::clone(source), Arc::clone(compiled))
-            }
-            _ => (Arc::clone(policy), Arc::new(Policy::compile(rules(policy)))),
-        };
-        let listed = catalog
-            .rooms
-            .iter()
-            .map(|(id, policy)| (id.clone(), compile(policy, old.listed.get(id))))
-            .collect();
-        let unlisted = catalog.unlisted.as_ref().map(|policy| compile(policy, old.unlisted.as_ref()));
-        let policies = Arc::new(Policies { listed, unlisted, elsewhere: catalog.elsewhere.clone() });
+        let policies = Arc::new(Policies::compile(catalog, &self.policies.load_full()));
         self.policies.store(Arc::clone(&policies));
         let refused: Vec<Arc<Room>> = {
             let mut open = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +115,7 @@ impl Rooms {
         };
         let open: Vec<Arc<Room>> = self.open().values().cloned().collect();
         for room in open {
-            if let Some((source, policy)) = policies.of(&room.id) {
+            if let Some(Compiled { source, policy, .. }) = policies.of(&room.id) {
                 let changed = room.set_policy(source, policy);
                 if changed {
                     self.expel(&room, Expelled::Banned);
@@ -161,7 +140,7 @@ impl Rooms {
     /// Listed rooms and open ones, by id.
     pub fn list(&self) -> Vec<Summary> {
         let mut viewers: HashMap<String, u64> =
-            self.policies.load().listed.keys().map(|id| (id.clone(), 0)).collect();
+            self.policies.load().listed().map(|id| (id.to_owned(), 0)).collect();
         for (id, room) in self.open().iter() {
             viewers.insert(id.to_string(), room.viewers());
         }
@@ -195,7 +174,7 @@ impl Rooms {
         let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: `apply` then either finds the room open or has stored the policies read here.
         let policies = self.policies.load();
-        let (source, policy) = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
+        let Compiled { source, policy, .. } = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
         if let Some(room) = rooms.get(id) {
             return Ok(Arc::clone(room));
         }
@@ -211,7 +190,7 @@ impl Rooms {
     fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        Arc::new_cyclic(|me| Room {
+        let room = Arc::new_cyclic(|me| Room {
             key,
             id,
             policy: ArcSwap::new(policy),
@@ -224,11 +203,17 @@ impl Rooms {
             settled: Notify::new(),
             peers: Mutex::default(),
             announced: AtomicU32::new(0),
+            told_mode: Mutex::new(Mode::default()),
+            arrivals: Mutex::default(),
+            desk: super::desk::Desk::default(),
+            tell: Arc::clone(&self.tell),
             relay: Arc::clone(&self.relay),
             fan_out: Arc::clone(&self.fan_out),
             runtime: self.runtime.clone(),
             me: me.clone(),
-        })
+        });
+        *room.told_mode.lock().unwrap_or_else(PoisonError::into_inner) = room.mode();
+        room
     }
 
     /// Tells `stats` where they changed and forgets rooms that have been empty for long. Called every
@@ -280,7 +265,7 @@ impl Rooms {
         let room = open.get(id).ok_or(CloseCode::TooBusy)?;
         room.gate.enter(&room.policy.load(), who.user, who.address, who.now)?;
         let state = room.state();
-        let entry = state.enter(position);
+        let entry = state.enter(position, unix_ms());
         if patient && (room.phase.load(Ordering::Acquire) == OPENING || entry.behind) {
             if entry.behind {
                 self.relay.check(&room.id);
@@ -326,13 +311,17 @@ impl Deliver for Rooms {
         }
     }
 
-    fn chat(&self, room: &str, chats: Vec<Chat>) {
+    fn chat(&self, room: &str, events: Vec<Event>) {
         let Some(room) = self.get(room) else { return };
         let (policy, now) = (room.policy(), Instant::now());
-        for user in chats.iter().filter_map(|chat| chat.user.as_deref()) {
-            room.gate.charge(&policy, user, now);
+        for event in &events {
+            if let Event::Chat(chat) = event
+                && let Some(user) = &chat.user
+            {
+                room.gate.charge(&policy, user, now);
+            }
         }
-        room.take_chats(chats, false);
+        room.take_live(events, false);
     }
 
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
@@ -357,15 +346,29 @@ impl Deliver for Rooms {
             Target::Ban(_) | Target::BanNetwork(_) if !change.lifted => {
                 self.expel(&room, Expelled::Banned);
             }
+            Target::SlowMode => room.tell_mode(),
             _ => {}
         }
         Ok(found)
+    }
+
+    fn held(&self, room: &str, held: Held) {
+        if let Some(room) = self.get(room) {
+            room.tell_moderators(Event::Held(Box::new(held)));
+        }
+    }
+
+    fn settled(&self, room: &str, settled: &Settled) {
+        if let Some(room) = self.get(room) {
+            room.settled(settled);
+        }
     }
 
     fn moderation(&self, room: &str, all: &[Change]) {
         if let Some(room) = self.get(room) {
             moderation::replace(&room.gate, all, Instant::now(), SystemTime::now());
             self.expel(&room, Expelled::Banned);
+            room.tell_mode();
         }
     }
 
@@ -392,26 +395,5 @@ impl Rooms {
 impl std::fmt::Debug for Rooms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rooms").field("open", &self.open().len()).finish_non_exhaustive()
-    }
-}
-
-/// The gate's rules from the manifest's policy.
-fn rules(policy: &RoomPolicy) -> Rules {
-    Rules {
-        messages_per_second: policy.messages_per_second,
-        per_viewer_messages: policy.per_viewer_messages,
-        per_viewer_seconds: policy.per_viewer_seconds,
-        max_length: policy.max_length,
-        slow_mode_seconds: policy.slow_mode_seconds,
-        anonymous: match policy.anonymous {
-            danmu_crds::Anonymous::Deny => Anonymous::Deny,
-            danmu_crds::Anonymous::Watch => Anonymous::Watch,
-            danmu_crds::Anonymous::Speak => Anonymous::Speak,
-        },
-        banned_users: policy.banned_users.clone(),
-        muted_users: policy.muted_users.clone(),
-        banned_networks: policy.banned_networks.clone(),
-        block: policy.block.clone(),
-        mask: policy.mask.clone(),
     }
 }

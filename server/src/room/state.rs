@@ -5,13 +5,19 @@
 //! [`Settings::tick`] apart: cost is viewers × flushes, so this is the one large lever there is.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use danmu_wire::{Chat, Event, Gap, Lane, Position, Stats};
+use danmu_wire::{Chat, Event, Gap, Lane, Position, Stats, Super};
+
+mod merge;
 
 use crate::relay::{self, Opening};
+use merge::{merge, merge_gifts};
+
+/// Most messages pinned at once; the oldest makes room.
+const PINNED: usize = 20;
 
 /// How a room batches and remembers.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +96,8 @@ pub struct Entry {
     pub missed: Vec<Event>,
     /// The newest chats.
     pub history: Vec<Chat>,
+    /// What is pinned now.
+    pub pinned: Vec<Super>,
 }
 
 /// One room.
@@ -102,7 +110,7 @@ pub struct State {
     sequence: u64,
     priority: Vec<Event>,
     /// With whether it was said on this pod.
-    chat: VecDeque<(Chat, bool)>,
+    chat: VecDeque<(Event, bool)>,
     published: u64,
     stats: Option<Stats>,
     oldest: Option<Instant>,
@@ -113,6 +121,8 @@ pub struct State {
     rate: (Instant, u32, u32),
     history: VecDeque<Chat>,
     log: VecDeque<Event>,
+    /// Flushed or not, oldest first; those that are over are found when somebody joins.
+    pinned: VecDeque<Super>,
     /// Chats that fell out of a full queue since everybody was last told.
     overflowed: u64,
 }
@@ -141,6 +151,7 @@ impl State {
             rate: (now, 0, 0),
             history: VecDeque::new(),
             log: VecDeque::new(),
+            pinned: VecDeque::new(),
             overflowed: 0,
         }
     }
@@ -155,6 +166,11 @@ impl State {
 
     /// Takes a chat message, said on this pod (`ours`) or on another. A full queue drops its oldest.
     pub fn chat(&mut self, chat: Chat, ours: bool, now: Instant) -> Next {
+        self.live(Event::Chat(chat), ours, now)
+    }
+
+    /// The same for anything on the chat lane.
+    pub fn live(&mut self, event: Event, ours: bool, now: Instant) -> Next {
         if self.chat.len() >= self.settings.waiting
             && let Some((_, ours)) = self.chat.pop_front()
         {
@@ -162,7 +178,7 @@ impl State {
             // The other pods find it missing by the count.
             self.published += u64::from(ours && self.settings.relayed);
         }
-        self.chat.push_back((chat, ours));
+        self.chat.push_back((event, ours));
         self.arrived(now)
     }
 
@@ -203,6 +219,7 @@ impl State {
     pub fn opened(&mut self, opening: Opening, in_use: bool, now: Instant) -> Next {
         let had_epoch = !std::mem::replace(&mut self.epoch, opening.epoch).is_empty();
         self.log.clear();
+        self.pinned.clear();
         // What waits is of the old epoch: to whoever joins before the flush its offsets would be places in
         // the new one.
         self.priority.iter_mut().for_each(|event| event.set_offset(0));
@@ -219,7 +236,10 @@ impl State {
             opening.log.into_iter().for_each(|event| self.number(event));
             self.offset = opening.offset;
         } else {
-            opening.log.iter().for_each(|event| self.forget(event));
+            for event in &opening.log {
+                self.forget(event);
+                self.pin(event);
+            }
             self.log.extend(opening.log);
             (self.offset, self.flushed_offset) = (opening.offset, opening.offset);
         }
@@ -229,11 +249,20 @@ impl State {
     fn number(&mut self, event: Event) {
         self.offset = event.offset().unwrap_or(self.offset + 1);
         self.forget(&event);
+        self.pin(&event);
         if self.log.len() >= self.settings.log {
             self.log.pop_front();
         }
         self.log.push_back(event.clone());
         self.priority.push(event);
+    }
+
+    fn pin(&mut self, event: &Event) {
+        let Event::Super(said) = event else { return };
+        if self.pinned.len() >= PINNED {
+            self.pinned.pop_front();
+        }
+        self.pinned.push_back(said.clone());
     }
 
     fn arrived(&mut self, now: Instant) -> Next {
@@ -245,13 +274,15 @@ impl State {
     /// What was said and is removed must not come back as history.
     fn forget(&mut self, event: &Event) {
         let Event::Removed(removed) = event else { return };
-        let stays = |chat: &Chat| {
-            !removed.all
-                && !removed.ids.contains(&chat.id)
-                && (removed.user.is_none() || chat.user != removed.user)
+        let stays = |id: &String, user: &Option<String>| {
+            !removed.all && !removed.ids.contains(id) && (removed.user.is_none() || *user != removed.user)
         };
-        self.history.retain(stays);
-        self.chat.retain(|(chat, _)| stays(chat));
+        self.history.retain(|chat| stays(&chat.id, &chat.user));
+        self.pinned.retain(|said| stays(&said.id, &said.user));
+        self.chat.retain(|(event, _)| match event {
+            Event::Chat(chat) => stays(&chat.id, &chat.user),
+            _ => true,
+        });
     }
 
     fn count(&mut self, now: Instant) {
@@ -309,14 +340,16 @@ impl State {
         self.last_flush = Some(now);
         let chat = std::mem::take(&mut self.chat);
         let chats = chat.len() as u32;
-        for (message, _) in &chat {
-            self.history.push_back(message.clone());
+        for (event, _) in &chat {
+            if let Event::Chat(message) = event {
+                self.history.push_back(message.clone());
+            }
         }
         while self.history.len() > self.settings.history {
             self.history.pop_front();
         }
         self.flushed_offset = self.offset;
-        let ours: Vec<Chat> = if self.settings.relayed {
+        let ours: Vec<Event> = if self.settings.relayed {
             chat.iter().filter(|(_, ours)| *ours).map(|(chat, _)| chat.clone()).collect()
         } else {
             Vec::new()
@@ -332,7 +365,7 @@ impl State {
         }
         Batch {
             sequence: self.sequence,
-            priority: std::mem::take(&mut self.priority),
+            priority: merge_gifts(std::mem::take(&mut self.priority)),
             chat,
             chats,
             ours,
@@ -341,8 +374,13 @@ impl State {
         }
     }
 
-    /// What a viewer who joins now is told, with what it missed since `position`.
-    pub fn enter(&self, position: Option<&Position>) -> Entry {
+    /// What a viewer who joins now is told, with what it missed since `position`. `unix_ms` is the clock by
+    /// which pinned messages end.
+    pub fn enter(&self, position: Option<&Position>, unix_ms: u64) -> Entry {
+        let left = |event: &Event| match event {
+            Event::Super(said) => Event::Super(said.left_at(unix_ms)),
+            event => event.clone(),
+        };
         let flushed = |event: &&Event| event.offset().is_some_and(|o| o <= self.flushed_offset);
         let (recovered, missed) = match position {
             Some(position) if position.epoch == self.epoch && position.offset <= self.flushed_offset => {
@@ -351,7 +389,7 @@ impl State {
                     .iter()
                     .filter(flushed)
                     .filter(|event| event.offset() > Some(position.offset))
-                    .cloned()
+                    .map(left)
                     .collect();
                 let whole = missed.len() as u64 == self.flushed_offset - position.offset;
                 (whole, if whole { missed } else { Vec::new() })
@@ -366,7 +404,14 @@ impl State {
             recovered,
             missed,
             history: self.history.iter().cloned().collect(),
+            pinned: self.pinned(unix_ms),
         }
+    }
+
+    /// What is pinned and flushed, with the seconds that are left.
+    fn pinned(&self, unix_ms: u64) -> Vec<Super> {
+        let flushed = self.pinned.iter().filter(|said| said.offset <= self.flushed_offset);
+        flushed.map(|said| said.left_at(unix_ms)).filter(|said| said.seconds > 0).collect()
     }
 
     /// Whether the position is further on in this epoch than what was flushed here.
@@ -378,21 +423,6 @@ impl State {
     pub fn has_log(&self) -> bool {
         !self.log.is_empty()
     }
-}
-
-/// The same text in the same style, said by several in one flush, is one message "× n". It keeps the
-/// first one's id and place.
-fn merge(chats: Vec<Chat>) -> Vec<Event> {
-    let mut first: HashMap<(String, danmu_wire::Style), usize> = HashMap::new();
-    let mut merged: Vec<Chat> = Vec::with_capacity(chats.len());
-    for chat in chats {
-        let at = *first.entry((chat.text.clone(), chat.style.clone())).or_insert(merged.len());
-        match merged.get_mut(at) {
-            Some(earlier) => earlier.n = earlier.n.saturating_add(chat.n.max(1)),
-            None => merged.push(Chat { n: chat.n.max(1), ..chat }),
-        }
-    }
-    merged.into_iter().map(Event::Chat).collect()
 }
 
 #[cfg(test)]

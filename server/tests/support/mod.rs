@@ -46,7 +46,7 @@ kind: DanmuRoom
 metadata: {name: talk}
 spec:
   limits: {messagesPerSecond: 1000, perViewer: {messages: 1000, seconds: 1}}
-  moderation: {anonymous: Speak, words: {block: [forbidden], mask: [darn]}}
+  moderation: {anonymous: Speak, words: {block: [forbidden], mask: [darn], hold: [perhaps]}}
 ---
 apiVersion: danmu.live/v1alpha1
 kind: DanmuRoom

@@ -13,7 +13,7 @@ use danmu_server::relay::{
     Change, Deliver, Here, Memory, Metrics, Opening, Peers, PublishError, Receipt, Relay, Target,
     redis::{Address, Redis},
 };
-use danmu_wire::{Chat, Event, Gift, Lane};
+use danmu_wire::{Chat, Event, Gift, Held, Lane, Settled};
 
 /// What came for one room.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,10 @@ pub(crate) struct Seen {
     /// Every priority event: its epoch, its offset, its name.
     pub gifts: Vec<(String, u64, String)>,
     pub chats: Vec<String>,
+    /// What waits for a moderator.
+    pub held: Vec<String>,
+    /// What waits no more, and whether it was shown.
+    pub settled: Vec<(String, bool)>,
     pub gaps: Vec<(Lane, Option<u64>)>,
     pub moderated: HashSet<Target>,
     pub disconnected: Vec<String>,
@@ -82,8 +86,9 @@ impl Deliver for Recorder {
         self.note(room, |seen| seen.alone += 1);
     }
 
-    fn chat(&self, room: &str, chats: Vec<Chat>) {
-        self.note(room, |seen| seen.chats.extend(chats.into_iter().map(|chat| chat.text)));
+    fn chat(&self, room: &str, events: Vec<Event>) {
+        let text = |event| if let Event::Chat(chat) = event { Some(chat.text) } else { None };
+        self.note(room, |seen| seen.chats.extend(events.into_iter().filter_map(text)));
     }
 
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
@@ -111,6 +116,14 @@ impl Deliver for Recorder {
 
     fn moderation(&self, room: &str, all: &[Change]) {
         self.note(room, |seen| seen.moderated = all.iter().map(|change| change.target.clone()).collect());
+    }
+
+    fn held(&self, room: &str, held: Held) {
+        self.note(room, |seen| seen.held.push(held.chat.text));
+    }
+
+    fn settled(&self, room: &str, settled: &Settled) {
+        self.note(room, |seen| seen.settled.push((settled.id.clone(), settled.shown)));
     }
 
     fn peers(&self, room: &str, peers: Peers) {
@@ -194,7 +207,7 @@ impl Pod {
     ) -> Result<Receipt, PublishError> {
         let id = ulid::Ulid::generate().to_string();
         self.relay
-            .priority(room, Event::Gift(Gift { id, gift: name.to_owned(), ..Gift::default() }), key)
+            .priority(room, Event::Gift(Gift { id, gift: name.to_owned(), ..Gift::default() }), key, 0)
             .await
     }
 
@@ -224,7 +237,7 @@ impl Pod {
         target: Target,
         lifted: bool,
     ) -> Result<bool, PublishError> {
-        self.relay.moderate(room, Change { target, until: None, lifted }).await
+        self.relay.moderate(room, Change { target, until: None, lifted, seconds: None }).await
     }
 
     pub(crate) fn seen(&self, room: &str) -> Seen {

@@ -20,7 +20,7 @@ const MAX_LENGTH = 100;
 
 /** Rooms by id; the second lets nobody write without a token. */
 function makeRooms() {
-  const room = (anonymous) => ({ anonymous, viewers: new Set(), history: [], mutes: new Map(), offset: 0 });
+  const room = (anonymous) => ({ anonymous, viewers: new Set(), history: [], mutes: new Map(), held: new Map(), combos: new Map(), pinned: [], offset: 0 });
   return new Map([['worlds-final', room('speak')], ['quiet-lounge', room('watch')]]);
 }
 
@@ -84,7 +84,7 @@ function welcome(rooms, viewer, request) {
   viewer.on('message', (data) => take(room, viewer, JSON.parse(data.toString())));
   send(viewer, {
     ev: 'joined', epoch: 'FAKE1', offset: room.offset, recovered: true, viewers: room.viewers.size,
-    anonymous: room.anonymous, maxLength: MAX_LENGTH, history: room.history,
+    anonymous: room.anonymous, maxLength: MAX_LENGTH, history: room.history, pinned: room.pinned,
   });
   broadcast(room, stats(room));
 }
@@ -97,6 +97,7 @@ function readClaims(offered) {
 
 function take(room, viewer, op) {
   if (op.op === 'ping') return send(viewer, { ev: 'pong' });
+  if (op.op === 'moderate') return moderate(room, viewer, op);
   if (op.op !== 'say') return undefined;
   const { sub: user, name, role = 'viewer' } = viewer.claims;
   const refuse = (code, text, more = {}) => send(viewer, { ev: 'refused', ref: op.ref, code, text, ...more });
@@ -105,6 +106,11 @@ function take(room, viewer, op) {
   if (mutedUntil > Date.now()) return refuse('muted', 'you are muted here', { retryMs: mutedUntil - Date.now() });
   if ([...op.text].length > MAX_LENGTH) return refuse('too_long', 'that is too long for this room');
   const chat = { ev: 'chat', id: randomUUID(), user, name, role, text: op.text, mode: op.mode, color: op.color, size: op.size };
+  if (op.text.includes('casino')) {
+    room.held.set(chat.id, chat);
+    toModerators(room, { ev: 'held', chat });
+    return send(viewer, { ev: 'ack', ref: op.ref, id: chat.id, shown: false, held: true });
+  }
   // The word "left out" stands for a room over its cap.
   const shown = !op.text.includes('left out');
   if (!shown) {
@@ -114,6 +120,19 @@ function take(room, viewer, op) {
   send(viewer, { ev: 'ack', ref: op.ref, id: chat.id, shown });
   room.history = [...room.history, chat].slice(-50);
   return broadcast(room, chat);
+}
+
+function toModerators(room, event) {
+  for (const viewer of room.viewers) if (viewer.claims.role === 'moderator') send(viewer, event);
+}
+
+function moderate(room, viewer, op) {
+  if (viewer.claims.role !== 'moderator') return send(viewer, { ev: 'refused', ref: op.ref, code: 'not_moderator', text: 'only moderators may do that' });
+  if (op.do === 'show') broadcast(room, room.held.get(op.id));
+  if (op.do === 'show' || op.do === 'reject') toModerators(room, { ev: 'settled', id: op.id, shown: op.do === 'show', by: viewer.claims.sub });
+  if (op.do === 'remove') broadcast(room, { ev: 'removed', offset: ++room.offset, ids: op.ids });
+  if (op.do === 'slow_mode') broadcast(room, { ev: 'mode', anonymous: room.anonymous, maxLength: MAX_LENGTH, slowModeSeconds: op.seconds });
+  return send(viewer, { ev: 'done', ref: op.ref });
 }
 
 function stats(room) {
@@ -140,7 +159,14 @@ async function serveAdmin(rooms, adminToken, request, response) {
   let text = '';
   for await (const part of request) text += part;
   const { kind, seconds, ...fields } = JSON.parse(text || '{}');
-  if (action === 'publish') broadcast(room, { ev: kind, id: randomUUID(), offset: ++room.offset, n: 1, ...fields });
+  if (kind === 'gift' && fields.user) {
+    const key = `${fields.user} ${fields.gift}`;
+    room.combos.set(key, (room.combos.get(key) ?? 0) + (fields.count ?? 1));
+    fields.combo = room.combos.get(key);
+  }
+  const event = { ev: kind, id: randomUUID(), offset: ++room.offset, n: 1, ...fields };
+  if (kind === 'super') room.pinned.push(Object.assign(event, { seconds }));
+  if (action === 'publish') broadcast(room, event);
   else if (action === 'mutes') room.mutes.set(fields.user, Date.now() + (seconds ?? 3600) * 1000);
   else return answer(response, 404, { error: 'not in the fake' });
   return answer(response, 200, {});

@@ -2,7 +2,7 @@
  * The page in headless Chromium against a running danmu-server with the room `worlds-final`.
  *
  *   node e2e/page.mjs --base http://127.0.0.1:8080 --admin http://127.0.0.1:9090 --admin-token T \
- *     --token-a JWT --token-b JWT [--screenshots DIR] [--next-base URL --next-admin URL]
+ *     --token-a JWT --token-b JWT [--token-moderator JWT] [--screenshots DIR] [--next-base URL --next-admin URL]
  *
  * The two tokens are of two users who may speak in that room. With a second server (--next-*), the first
  * is drained at the end and a page moves from it to the second. CHROMIUM names another browser.
@@ -32,6 +32,7 @@ const { values: options } = parseArgs({
     'admin-token': { type: 'string', default: '' },
     'token-a': { type: 'string' },
     'token-b': { type: 'string' },
+    'token-moderator': { type: 'string' },
     screenshots: { type: 'string' },
     'next-base': { type: 'string' },
     'next-admin': { type: 'string' },
@@ -157,6 +158,58 @@ async function checkGift(pages) {
     const words = await card.textContent();
     check(/ann/.test(words) && /rocket/.test(words) && /× 2/.test(words), `page ${name} shows the gift as "${words}"`);
   }
+}
+
+/** Gifts of one viewer in a row are one card with a rising count. */
+async function checkCombo(pages) {
+  for (const count of [1, 2, 3]) await admin('publish', { kind: 'gift', gift: 'rose', count, user: 'bo' });
+  for (const [name, page] of pages) {
+    const card = page.locator('[data-test=gift]').filter({ hasText: 'rose' });
+    await card.locator('[data-test=gift-count]').getByText('× 6').waitFor()
+      .catch(() => { throw new Failure(`page ${name} never counted the roses up to 6`); });
+    check(await card.count() === 1, `page ${name} shows ${await card.count()} cards for one combo`);
+  }
+}
+
+/** What is paid for is pinned, also for whoever comes later; what the page does not know harms nothing. */
+async function checkPinned(browser, pages) {
+  await admin('publish', { kind: 'custom', custom: 'poll', data: { question: 'who wins?' } });
+  await admin('publish', { kind: 'super', text: 'Go, blue team!', price: '¥30', user: 'bo', seconds: 600 });
+  for (const [name, page] of pages) {
+    await page.locator('[data-test=pinned] [data-test=super]').getByText('Go, blue team!').waitFor()
+      .catch(() => { throw new Failure(`page ${name} never pinned what was paid for`); });
+  }
+  if (!options['token-moderator']) return;
+  const late = await enterRoom(browser, 'late', undefined);
+  await late.locator('[data-test=pinned]').getByText('Go, blue team!').waitFor()
+    .catch(() => { throw new Failure('who came later is not shown what is pinned'); });
+  await late.context().close();
+}
+
+/** A moderator lets a held message out, takes a line off everybody's screen, and sets slow mode. */
+async function checkDesk(browser, b) {
+  const desk = await enterRoom(browser, 'moderator', options['token-moderator']);
+  check(await b.locator('[data-test=desk]').count() === 0, 'page b has a moderation panel without being a moderator');
+  const text = `to the casino ${Date.now() % 100_000}`;
+  await say(b, text);
+  const held = desk.locator('[data-test=held-line]').filter({ hasText: text });
+  await held.waitFor().catch(() => { throw new Failure('the moderator is not told of a held message'); });
+  check(await b.locator('[data-test=words]').getByText(text).count() === 0, 'a held message is shown before the word of a moderator');
+  await picture(desk, 'desk');
+  await held.locator('[data-test=show]').click();
+  await sees(b, 'page b', text);
+  await held.waitFor({ state: 'detached' }).catch(() => { throw new Failure('a message that was let out still waits'); });
+  const line = desk.locator('[data-test=line]').filter({ hasText: text });
+  await line.hover();
+  await line.locator('[data-test=delete]').click();
+  await b.locator('[data-test=words]').getByText(text).waitFor({ state: 'detached' })
+    .catch(() => { throw new Failure('a line that a moderator deleted stays on page b'); });
+  for (const [seconds, placeholder] of [['30', /Slow mode/], ['0', /Say something/]]) {
+    await desk.locator('[data-test=slow-mode]').selectOption(seconds);
+    await b.waitForFunction((pattern) => new RegExp(pattern).test(document.querySelector('[data-test=input]').placeholder), placeholder.source)
+      .catch(() => { throw new Failure(`page b is not told that slow mode is ${seconds}`); });
+  }
+  await desk.context().close();
 }
 
 async function checkNotice(pages) {
@@ -285,9 +338,12 @@ async function run(browser) {
   await checkTalk(a, b);
   await checkMarkup(a, b);
   await checkGift(pages);
+  await checkCombo(pages);
+  await checkPinned(browser, pages);
   await checkNotice(pages);
   await b.waitForTimeout(1200); // for the picture only: let the danmu fly in
   await picture(b, 'room');
+  if (options['token-moderator']) await checkDesk(browser, b);
   await checkMute(a, b);
   await picture(b, 'refused');
   await checkPhone(browser);

@@ -14,7 +14,8 @@ function runPageTest(server, adminToken, more = []) {
   const test = spawn(process.execPath, [
     here('page.mjs'), '--base', server.base, '--admin', server.admin, '--admin-token', adminToken,
     '--token-a', token({ sub: 'ann', name: 'Ann', role: 'moderator' }),
-    '--token-b', token({ sub: 'bo', name: 'Bo', role: 'speaker' }), ...more,
+    '--token-b', token({ sub: 'bo', name: 'Bo', role: 'speaker' }),
+    '--token-moderator', token({ sub: 'mo', name: 'Mo', role: 'moderator' }), ...more,
   ], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [test.stdout, test.stderr]) stream.on('data', (text) => { output += text; });

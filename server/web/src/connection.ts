@@ -2,7 +2,7 @@ import { Backoff } from './backoff';
 import { afterClose, closeWords } from './close-codes';
 import type { Inflate } from './frames';
 import { Link, type Clock, type Socket } from './link';
-import { PROTOCOL_DEFLATE, PROTOCOL_JSON, type Chat, type Joined, type Move, type RoomEvent, type Say } from './protocol';
+import { PROTOCOL_DEFLATE, PROTOCOL_JSON, type Action, type Chat, type Joined, type Move, type RoomEvent, type Say } from './protocol';
 import { RecentSet } from './recent';
 
 export type ConnectionState =
@@ -53,6 +53,8 @@ export class RoomConnection {
   #joinedAt = 0;
   #epoch = '';
   #offset = 0;
+  /** The last place on the lane that was shown: a gift may stand for several before it. */
+  #shown = 0;
   #stopped = false;
   #cancelRetry: () => void = () => undefined;
   readonly #seen = new RecentSet(REMEMBERED_IDS);
@@ -80,6 +82,11 @@ export class RoomConnection {
   /** Sends a message; false when there is no joined link just now. */
   say(say: Omit<Say, 'op'>): boolean {
     return this.#current?.send({ op: 'say', ...say }) ?? false;
+  }
+
+  /** Asks for something as a moderator; false when there is no joined link just now. */
+  moderate(ref: string, action: Action): boolean {
+    return this.#current?.send({ op: 'moderate', ref, ...action }) ?? false;
   }
 
   #address(moveTo?: string): string {
@@ -121,6 +128,7 @@ export class RoomConnection {
         if (event.ev === 'gap' && event.epoch !== undefined) this.#begin(link, event.epoch);
         if ('offset' in event && link.epoch === this.#epoch) {
           this.#offset = Math.max(this.#offset, event.offset);
+          this.#shown = Math.max(this.#shown, event.offset);
         }
         this.options.onEvent(event);
       }
@@ -133,6 +141,7 @@ export class RoomConnection {
     if (link === this.#current) {
       this.#epoch = epoch;
       this.#offset = 0;
+      this.#shown = 0;
     }
     link.epoch = epoch;
     link.already = 0;
@@ -140,9 +149,10 @@ export class RoomConnection {
 
   #isNew(link: Link, event: RoomEvent): boolean {
     // An offset of 0 is that of an event with no place on the priority lane.
-    const isReplayed = 'offset' in event && event.offset > 0 && event.offset <= link.already;
+    const isReplayed = 'offset' in event && event.offset > 0 && event.offset <= Math.max(link.already, this.#shown);
     if (isReplayed && link.epoch === this.#epoch) return false;
-    const isMessage = event.ev === 'chat' || event.ev === 'gift' || event.ev === 'notice';
+    const isMessage = event.ev === 'chat' || event.ev === 'gift' || event.ev === 'notice'
+      || event.ev === 'super' || event.ev === 'custom';
     return !isMessage || this.#seen.add(event.id);
   }
 
@@ -150,6 +160,7 @@ export class RoomConnection {
   #join(link: Link, joined: Joined): Chat[] {
     const lost = this.#epoch !== '' && !joined.recovered;
     link.already = joined.epoch === this.#epoch ? this.#offset : 0;
+    if (joined.epoch !== this.#epoch) this.#shown = 0;
     this.#offset = joined.epoch === this.#epoch ? Math.max(this.#offset, joined.offset) : joined.offset;
     this.#epoch = joined.epoch;
     this.#joinedAt = this.options.clock.now();

@@ -1,5 +1,5 @@
 import { element } from './dom';
-import type { Chat, Gift, Notice } from './protocol';
+import type { Action, Chat, Gift, Notice, Super } from './protocol';
 import type { Marks } from './stage';
 
 const MOST_LINES = 100;
@@ -8,7 +8,8 @@ const MOST_LINES = 100;
 export class Log {
   readonly #list: HTMLElement;
 
-  constructor(list: HTMLElement) {
+  /** @param onModerate does something about a line; absent for who may not. */
+  constructor(list: HTMLElement, private readonly onModerate?: (action: Action) => void) {
     this.#list = list;
   }
 
@@ -21,7 +22,15 @@ export class Log {
     line.append(words);
     if (chat.n > 1) line.append(element('span', { class: 'times', text: `× ${chat.n}` }));
     if (marks.onlyYou) line.append(element('em', { text: 'only you see this', test: 'only-you' }));
+    const moderate = this.onModerate;
+    if (moderate) line.append(drawActions(chat, moderate));
     this.#append(line, chat.id, chat.user);
+  }
+
+  paid(said: Super): void {
+    const who = said.name ?? said.user ?? 'Somebody';
+    const price = said.price === undefined ? '' : ` (${said.price})`;
+    this.#append(element('li', { class: 'super-line', test: 'super-line', text: `${who}${price}: ${said.text}` }), said.id, said.user);
   }
 
   gift(gift: Gift): void {
@@ -70,4 +79,22 @@ export class Log {
     while (list.childElementCount > MOST_LINES) list.firstElementChild?.remove();
     if (following) list.scrollTop = list.scrollHeight;
   }
+}
+
+const MUTE_SECONDS = 600;
+
+function drawActions(chat: Chat, moderate: (action: Action) => void): HTMLElement {
+  const button = (text: string, test: string, action: Action): HTMLElement => {
+    const node = element('button', { text, test, attributes: { type: 'button' } });
+    node.addEventListener('click', () => moderate(action));
+    return node;
+  };
+  const actions = element('span', { class: 'actions', test: 'actions' },
+    button('Delete', 'delete', { do: 'remove', ids: [chat.id] }));
+  if (chat.user !== undefined && chat.role !== 'moderator' && chat.role !== 'publisher') {
+    actions.append(
+      button('Mute 10 min', 'mute', { do: 'mute', user: chat.user, seconds: MUTE_SECONDS }),
+      button('Shadow', 'shadow', { do: 'shadow', user: chat.user }));
+  }
+  return actions;
 }

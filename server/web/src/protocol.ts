@@ -35,7 +35,31 @@ export interface Gift {
   gift: string;
   count: number;
   text?: string;
+  /** How many gifts of the lane this event stands for. */
+  merged: number;
+  /** What the giver has given of this without a pause. */
+  combo?: number;
 }
+
+/** Paid for: pinned for so many seconds. */
+export interface Super {
+  ev: 'super';
+  id: string;
+  offset: number;
+  user?: string;
+  name?: string;
+  text: string;
+  price?: string;
+  seconds: number;
+}
+
+export interface Enter { ev: 'enter'; user?: string; name?: string }
+/** Something of the platform's own; this page has its place on the lane and shows nothing. */
+export interface Custom { ev: 'custom'; id: string; offset: number; kind: string }
+/** To moderators: a message waits for a word. */
+export interface Held { ev: 'held'; chat: Chat }
+export interface Settled { ev: 'settled'; id: string; shown: boolean; by: string }
+export interface Done { ev: 'done'; ref?: string }
 
 export interface Notice { ev: 'notice'; id: string; offset: number; text: string }
 
@@ -55,10 +79,12 @@ export interface Joined extends Policy {
   recovered: boolean;
   viewers: number;
   history: Chat[];
+  /** What is pinned now, with the seconds that are left. */
+  pinned: Super[];
 }
 
 export interface Mode extends Policy { ev: 'mode'; offset: number }
-export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean }
+export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean; held: boolean }
 export interface Refused { ev: 'refused'; ref?: string; code: string; text: string; retryMs?: number }
 export interface Removed { ev: 'removed'; offset: number; ids: string[]; user?: string; all: boolean }
 export interface Stats { ev: 'stats'; viewers: number; sampled: number }
@@ -67,10 +93,20 @@ export interface Move { ev: 'move'; url?: string; withinMs: number }
 export interface Pong { ev: 'pong' }
 
 export type RoomEvent =
-  | Chat | Gift | Notice | Joined | Mode | Ack | Refused | Removed | Stats | Gap | Move | Pong;
+  | Chat | Gift | Notice | Super | Enter | Custom | Held | Settled | Done | Joined | Mode | Ack | Refused | Removed | Stats | Gap | Move | Pong;
 
 export interface Say extends Partial<Style> { op: 'say'; text: string; ref: string }
-export type Op = Say | { op: 'ping' };
+
+/** What a moderator does. */
+export type Action =
+  | { do: 'remove'; ids?: string[]; user?: string }
+  | { do: 'mute' | 'shadow'; user: string; seconds?: number }
+  | { do: 'unmute' | 'unshadow'; user: string }
+  | { do: 'slow_mode'; seconds: number }
+  | { do: 'show' | 'reject'; id: string }
+  | { do: 'clear' | 'reset_slow_mode' | 'held' };
+export type Moderate = { op: 'moderate'; ref: string } & Action;
+export type Op = Say | Moderate | { op: 'ping' };
 
 export const PROTOCOL_JSON = 'danmu.v1.json';
 export const PROTOCOL_DEFLATE = 'danmu.v1.deflate';
@@ -104,11 +140,26 @@ function readEvent(item: unknown): RoomEvent | undefined {
       const id = word(from['id']);
       return id ? { ev: 'notice', id, offset: count(from['offset']), text: word(from['text']) ?? '' } : undefined;
     }
+    case 'super': return readSuper(from);
+    case 'enter': return { ev: 'enter', ...optional({ user: word(from['user']), name: word(from['name']) }) };
+    case 'custom': {
+      const id = word(from['id']);
+      return id ? { ev: 'custom', id, offset: count(from['offset']), kind: word(from['kind']) ?? '' } : undefined;
+    }
+    case 'held': {
+      const chat = readChat(Object(from['chat']) as Fields);
+      return chat && { ev: 'held', chat };
+    }
+    case 'settled': {
+      const id = word(from['id']);
+      return id ? { ev: 'settled', id, shown: from['shown'] === true, by: word(from['by']) ?? '' } : undefined;
+    }
+    case 'done': return { ev: 'done', ...optional({ ref: word(from['ref']) }) };
     case 'joined': return readJoined(from);
     case 'mode': return { ev: 'mode', offset: count(from['modeOffset']), ...readPolicy(from) };
     case 'ack': {
       const id = word(from['id']);
-      return id ? { ev: 'ack', id, shown: from['shown'] !== false, ...optional({ ref: word(from['ref']) }) } : undefined;
+      return id ? { ev: 'ack', id, shown: from['shown'] !== false, held: from['held'] === true, ...optional({ ref: word(from['ref']) }) } : undefined;
     }
     case 'refused': return readRefused(from);
     case 'removed': return readRemoved(from);
@@ -145,12 +196,28 @@ function readGift(from: Fields): Gift | undefined {
     ev: 'gift', id, gift,
     offset: count(from['offset']),
     count: Math.max(1, count(from['count'])),
-    ...optional({ user: word(from['user']), name: word(from['name']), text: word(from['text']) }),
+    merged: Math.max(1, count(from['merged'])),
+    ...optional({
+      user: word(from['user']), name: word(from['name']), text: word(from['text']), combo: amount(from['combo']),
+    }),
+  };
+}
+
+function readSuper(from: Fields): Super | undefined {
+  const [id, text] = [word(from['id']), word(from['text'])];
+  if (!id || text === undefined) return undefined;
+  return {
+    ev: 'super', id, text,
+    offset: count(from['offset']),
+    // A timer takes no more than 24 days.
+    seconds: Math.min(count(from['seconds']), 86_400),
+    ...optional({ user: word(from['user']), name: word(from['name']), price: word(from['price']) }),
   };
 }
 
 function readJoined(from: Fields): Joined {
   const history = Array.isArray(from['history']) ? from['history'] : [];
+  const pinned = Array.isArray(from['pinned']) ? from['pinned'] : [];
   return {
     ev: 'joined',
     epoch: word(from['epoch']) ?? '',
@@ -159,6 +226,7 @@ function readJoined(from: Fields): Joined {
     viewers: count(from['viewers']),
     ...readPolicy(from),
     history: history.flatMap((item: unknown) => readChat(Object(item) as Fields) ?? []),
+    pinned: pinned.flatMap((item: unknown) => readSuper(Object(item) as Fields) ?? []),
   };
 }
 

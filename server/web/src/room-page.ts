@@ -1,6 +1,7 @@
 import { Banners } from './banners';
 import { Composer, sentence, type Draft } from './composer';
 import { RoomConnection, type ConnectionState } from './connection';
+import { Desk, isModerator } from './desk';
 import { element, plural } from './dom';
 import { canInflate, inflateRaw } from './frames';
 import type { Socket } from './link';
@@ -24,6 +25,7 @@ export class RoomPage {
   readonly #banners: Banners;
   readonly #log: Log;
   readonly #composer: Composer;
+  readonly #desk: Desk | undefined;
   readonly #unanswered = new Map<string, string>();
   readonly #own = new RecentSet(200);
   readonly #onlyYou = new RecentSet(200);
@@ -38,18 +40,22 @@ export class RoomPage {
     const screen = element('section', { class: 'screen', attributes: { 'aria-label': 'The stream' } }, picture, danmu);
     const list = element('ol', { class: 'log', test: 'log', attributes: { tabindex: '0', 'aria-label': 'Messages' } });
     this.#composer = new Composer(identity?.role ?? 'viewer', (draft) => this.#say(draft));
+    this.#desk = isModerator(identity?.role)
+      ? new Desk((ref, action) => this.#connection?.moderate(ref, action) ?? false)
+      : undefined;
+    const desk = this.#desk ? [this.#desk.panel] : [];
     root.replaceChildren(
       element('header', {},
         element('a', { class: 'back', text: '‹ Rooms', attributes: { href: '/' } }),
         element('h1', { text: room, test: 'room' }), this.#viewers, this.#sampled),
       element('main', { class: 'room' },
-        element('div', { class: 'watch' }, screen, this.#status, this.#composer.form),
+        element('div', { class: 'watch' }, screen, this.#status, this.#composer.form, ...desk),
         element('aside', { attributes: { 'aria-label': 'Chat' } }, element('h2', { text: 'Chat' }), list)));
     document.title = `${room} · Danmu`;
     playPicture(picture, stillness);
     this.#stage = new Stage(danmu, stillness);
     this.#banners = new Banners(screen);
-    this.#log = new Log(list);
+    this.#log = new Log(list, this.#desk && ((action) => this.#desk?.act(action)));
   }
 
   connect(): void {
@@ -83,10 +89,13 @@ export class RoomPage {
     if (lost) this.#log.remark('Some gifts or notices may be missing here.');
     this.#showViewers(joined.viewers);
     this.#policy(joined);
+    this.#desk?.forgetHeld();
+    for (const said of joined.pinned) this.#banners.showSuper(said);
   }
 
   #policy(policy: Policy): void {
     this.#composer.setPolicy(policy, this.identity !== undefined);
+    this.#desk?.setSlowMode(policy.slowModeSeconds);
   }
 
   #show(event: RoomEvent): void {
@@ -98,6 +107,13 @@ export class RoomPage {
       case 'notice':
         this.#banners.showNotice(event);
         return this.#log.notice(event);
+      case 'super':
+        this.#banners.showSuper(event);
+        return this.#log.paid(event);
+      case 'enter': return this.#log.remark(`${event.name ?? event.user ?? 'Somebody'} came in.`);
+      case 'held': return this.#desk?.hold(event.chat);
+      case 'settled': return this.#desk?.settle(event.id);
+      case 'done': return this.#desk?.done(event.ref);
       case 'mode': return this.#policy(event);
       case 'ack': return this.#ack(event);
       case 'refused': return this.#refused(event);
@@ -121,6 +137,7 @@ export class RoomPage {
   #ack(ack: Ack): void {
     if (ack.ref) this.#unanswered.delete(ack.ref);
     this.#own.add(ack.id);
+    if (ack.held) return this.#composer.hint('A moderator looks at your message first.');
     if (!ack.shown) this.#onlyYou.add(ack.id);
     // The message itself may have come with the room's frame already.
     this.#stage.markOwn(ack.id);
@@ -128,6 +145,7 @@ export class RoomPage {
   }
 
   #refused(refused: Refused): void {
+    if (this.#desk?.refuse(refused)) return;
     const text = refused.ref === undefined ? undefined : this.#unanswered.get(refused.ref);
     if (refused.ref !== undefined) this.#unanswered.delete(refused.ref);
     this.#composer.refuse(refused, text);

@@ -298,3 +298,37 @@ describe('a link', () => {
     expect(lastState()).toMatchObject({ kind: 'waiting', words: 'a frame could not be read' });
   });
 });
+
+describe('gifts of a combo', () => {
+  it('are one event where they stand beside each other, and told again by another server they are not shown again', async () => {
+    const { socket, events } = connect();
+    await socket(0).join();
+    await socket(0).receive({ ...gift('c', 3), merged: 3, count: 6, combo: 6 });
+    await socket(0).receive({ ev: 'move', withinMs: 5_000 });
+    await socket(1).join({ offset: 1 });
+    // The other server had flushed the first one alone.
+    await socket(1).receive(gift('a', 1), { ...gift('c', 3), merged: 2, count: 4, combo: 6 }, gift('d', 4));
+    expect(ids(events)).toEqual(['c', 'd']);
+  });
+});
+
+describe('what the page does not know', () => {
+  it('has its place on the lane, so that it does not come again', async () => {
+    const { socket, clock } = connect();
+    await socket(0).join();
+    await socket(0).receive({ ev: 'custom', id: 'x', offset: 9, kind: 'poll', data: {} });
+    await socket(0).end(1006);
+    await clock.pass(500);
+    expect(socket(1).url).toContain('since=E.9');
+  });
+});
+
+describe('a moderator', () => {
+  it('asks with a mark, and only on a joined link', async () => {
+    const { connection, socket } = connect();
+    expect(connection.moderate('m1', { do: 'clear' })).toBe(false);
+    await socket(0).join();
+    expect(connection.moderate('m2', { do: 'mute', user: 'u1', seconds: 60 })).toBe(true);
+    expect(socket(0).sent).toEqual([{ op: 'moderate', ref: 'm2', do: 'mute', user: 'u1', seconds: 60 }]);
+  });
+});

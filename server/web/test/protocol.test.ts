@@ -24,6 +24,21 @@ describe('reading a frame', () => {
     expect(joined?.ev === 'joined' && joined.history.map((chat) => chat.text)).toEqual(['before']);
   });
 
+  it('reads what is pinned, who came in, and combos', () => {
+    const [joined, entered, gift] = read(
+      { ev: 'joined', pinned: [{ id: 'S', text: 'hello', seconds: 1e12 }, { id: 7 }] },
+      { ev: 'enter', name: 'Ann' },
+      { ev: 'gift', id: 'G', gift: 'rose', offset: 7, count: 2, merged: 2, combo: 5 });
+    expect(joined?.ev === 'joined' && joined.pinned).toEqual([{ ev: 'super', id: 'S', text: 'hello', offset: 0, seconds: 86_400 }]);
+    expect(entered).toEqual({ ev: 'enter', name: 'Ann' });
+    expect(gift).toMatchObject({ count: 2, merged: 2, combo: 5 });
+  });
+
+  it('reads what waits for a moderator, unless the message in it is broken', () => {
+    expect(read({ ev: 'held', chat: { id: 'A', text: 'x' } }, { ev: 'held', chat: 3 }, { ev: 'settled', id: 'A', by: 'm' }))
+      .toMatchObject([{ ev: 'held', chat: { id: 'A' } }, { ev: 'settled', id: 'A', shown: false }]);
+  });
+
   it('takes no colour that is not #rrggbb', () => {
     const [chat] = read({ ev: 'chat', id: 'A', text: 'x', color: 'url(//evil)' });
     expect(chat).not.toHaveProperty('color');

@@ -125,6 +125,12 @@ refusal_codes! {
     Busy = "busy", "the room is too busy: try again";
     /// A token offered by `op: token` was not valid; the old one stays in force.
     TokenInvalid = "token_invalid", "the token is not valid";
+    /// A held message was turned away, or nobody looked at it in time.
+    Rejected = "rejected", "your message was not let through";
+    /// `moderate` by somebody who is no moderator.
+    NotModerator = "not_moderator", "only moderators may do that";
+    /// There is nothing to take back, or somebody else was faster.
+    NotFound = "not_found", "there was none";
 }
 
 #[cfg(test)]

@@ -92,6 +92,12 @@ pub enum Event {
     Gift(Gift),
     /// The stream or the platform says something; priority lane.
     Notice(Notice),
+    /// Somebody paid to have something said: it is pinned for a time; priority lane.
+    Super(Super),
+    /// Somebody came in; not told in large rooms.
+    Enter(Enter),
+    /// Something of the platform's own, passed through as it is; priority lane.
+    Custom(Custom),
     /// The answer to a join, always the first event.
     Joined(Box<Joined>),
     /// The viewer's own message was taken.
@@ -104,6 +110,12 @@ pub enum Event {
     Stats(Stats),
     /// What the room allows now; priority lane.
     Mode(Mode),
+    /// For moderators: a message waits to be shown or turned away.
+    Held(Box<Held>),
+    /// For moderators: a message waits no more.
+    Settled(Settled),
+    /// What a moderator asked for is done.
+    Done(Done),
     /// Something was lost on the way to this viewer.
     Gap(Gap),
     /// Connect anew soon; this connection will be closed.
@@ -158,6 +170,14 @@ pub struct Gift {
     /// Words that go with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The gifts of the lane in this event: one, or more of the same sender in a row. `count` is their sum,
+    /// `id` and `offset` are the last one's.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub merged: u32,
+    /// What the giver has given of this without a pause, this included; absent when that is `count`.
+    // The last field: the relay's script appends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combo: Option<u64>,
 }
 
 /// The stream or the platform says something.
@@ -170,6 +190,98 @@ pub struct Notice {
     pub offset: u64,
     /// Plain text.
     pub text: String,
+}
+
+/// Somebody paid to have something said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Super {
+    /// ULID.
+    pub id: String,
+    /// Place in the priority lane.
+    #[serde(default)]
+    pub offset: u64,
+    /// Who says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The name to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Plain text.
+    pub text: String,
+    /// What was paid, as it is to be shown (`¥30`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
+    /// How long it stays pinned, in seconds; what is left of it for whoever joins later, 0 when it is over.
+    pub seconds: u32,
+    /// When it was said, in milliseconds since 1970 by the server's clock.
+    #[serde(default)]
+    pub at: u64,
+}
+
+impl Super {
+    /// As whoever joins at `now` is told: with the seconds that are left.
+    #[must_use]
+    pub fn left_at(&self, now: u64) -> Super {
+        let gone = now.saturating_sub(self.at) / 1000;
+        let seconds = u64::from(self.seconds).saturating_sub(gone);
+        Super { seconds: u32::try_from(seconds).unwrap_or(u32::MAX), ..self.clone() }
+    }
+}
+
+/// Somebody came in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Enter {
+    /// The token's `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The name to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Something of the platform's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Custom {
+    /// ULID.
+    pub id: String,
+    /// Place in the priority lane.
+    #[serde(default)]
+    pub offset: u64,
+    /// The platform's word for it.
+    pub kind: String,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Whatever JSON was published; not checked, not cleaned.
+    pub data: serde_json::Value,
+}
+
+/// A message that waits for a moderator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// As it would be shown.
+    pub chat: Chat,
+    /// When it was said, in milliseconds since 1970 by the server's clock.
+    pub at: u64,
+}
+
+/// A message waits no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Its id.
+    pub id: String,
+    /// Whether it was shown; false: it was turned away.
+    pub shown: bool,
+    /// Who decided.
+    pub by: String,
+}
+
+/// What a moderator asked for is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What the moderator sent as `ref`.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// The answer to a join.
@@ -192,6 +304,9 @@ pub struct Joined {
     /// The newest chats of this server, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Chat>,
+    /// What is pinned now, oldest first, with the seconds that are left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<Super>,
 }
 
 /// What the room allows now. In `joined` it is part of the answer; alone it tells a change.
@@ -221,6 +336,9 @@ pub struct Ack {
     pub id: String,
     /// False: left out of the room's sample; only its sender sees it (as the next event of this frame).
     pub shown: bool,
+    /// A moderator looks at it first: it is shown later, or `refused` follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub held: bool,
 }
 
 /// The viewer's own message was not taken.
@@ -292,11 +410,19 @@ impl Event {
     /// The lane an event travels on; `None` for personal ones.
     pub const fn lane(&self) -> Option<Lane> {
         match self {
-            Event::Chat(_) | Event::Stats(_) => Some(Lane::Chat),
-            Event::Gift(_) | Event::Notice(_) | Event::Removed(_) | Event::Mode(_) => Some(Lane::Priority),
+            Event::Chat(_) | Event::Enter(_) | Event::Stats(_) => Some(Lane::Chat),
+            Event::Gift(_)
+            | Event::Notice(_)
+            | Event::Super(_)
+            | Event::Custom(_)
+            | Event::Removed(_)
+            | Event::Mode(_) => Some(Lane::Priority),
             Event::Joined(_)
             | Event::Ack(_)
             | Event::Refused(_)
+            | Event::Held(_)
+            | Event::Settled(_)
+            | Event::Done(_)
             | Event::Gap(_)
             | Event::Move(_)
             | Event::Pong => None,
@@ -309,6 +435,8 @@ impl Event {
             Event::Chat(e) => Some(&e.id),
             Event::Gift(e) => Some(&e.id),
             Event::Notice(e) => Some(&e.id),
+            Event::Super(e) => Some(&e.id),
+            Event::Custom(e) => Some(&e.id),
             _ => None,
         }
     }
@@ -318,6 +446,8 @@ impl Event {
         match self {
             Event::Gift(e) => Some(e.offset),
             Event::Notice(e) => Some(e.offset),
+            Event::Super(e) => Some(e.offset),
+            Event::Custom(e) => Some(e.offset),
             Event::Removed(e) => Some(e.offset),
             Event::Mode(e) => Some(e.offset),
             _ => None,
@@ -330,6 +460,8 @@ impl Event {
             Event::Chat(e) => e.id = id,
             Event::Gift(e) => e.id = id,
             Event::Notice(e) => e.id = id,
+            Event::Super(e) => e.id = id,
+            Event::Custom(e) => e.id = id,
             _ => {}
         }
     }
@@ -339,6 +471,8 @@ impl Event {
         match self {
             Event::Gift(e) => e.offset = offset,
             Event::Notice(e) => e.offset = offset,
+            Event::Super(e) => e.offset = offset,
+            Event::Custom(e) => e.offset = offset,
             Event::Removed(e) => e.offset = offset,
             Event::Mode(e) => e.offset = offset,
             _ => {}
@@ -386,6 +520,7 @@ mod tests {
             viewers: 2,
             mode: Mode { anonymous: "watch".into(), max_length: 100, ..Mode::default() },
             history: vec![],
+            pinned: vec![],
         }));
         let text = serde_json::to_string(&joined).unwrap();
         assert_eq!(
@@ -393,6 +528,20 @@ mod tests {
             r#"{"ev":"joined","room":"r","epoch":"E","offset":7,"recovered":true,"viewers":2,"anonymous":"watch","maxLength":100}"#
         );
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), joined);
+    }
+
+    #[test]
+    fn a_gift_ends_with_its_combo_where_the_script_appends_it() {
+        let gift = Gift { gift: "rose".into(), merged: 2, combo: Some(9), ..Gift::default() };
+        let text = serde_json::to_string(&Event::Gift(gift)).unwrap();
+        assert!(text.ends_with(r#","combo":9}"#), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_of_a_pinned_message_falls_to_nothing() {
+        let said = Super { seconds: 30, at: 5_000, ..Super::default() };
+        let left = |now| said.left_at(now).seconds;
+        assert_eq!([left(0), left(5_999), left(15_000), left(35_000), left(u64::MAX)], [30, 30, 20, 0, 0]);
     }
 
     #[test]

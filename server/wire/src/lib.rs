@@ -4,18 +4,20 @@
 //! knows nobody: [`Event`]s and [`Op`]s are the words, [`frame`] turns them into WebSocket frames
 //! and back, [`codes`] is the one table of close codes and refusals that the README is tested against.
 
+mod action;
 pub mod codes;
 mod event;
 pub mod frame;
 mod op;
 mod position;
 
+pub use action::{Action, MAX_ID, MAX_IDS, MAX_SECONDS, MAX_SLOW};
 pub use codes::{CloseCode, RefusalCode};
 pub use event::{
-    Ack, Chat, Event, Gap, Gift, Joined, Lane, Mode, Move, Notice, Placing, Refused, Removed, Role, Size,
-    Stats, Style,
+    Ack, Chat, Custom, Done, Enter, Event, Gap, Gift, Held, Joined, Lane, Mode, Move, Notice, Placing,
+    Refused, Removed, Role, Settled, Size, Stats, Style, Super,
 };
-pub use op::{BadOp, Join, Op, Say};
+pub use op::{BadOp, Join, Moderate, Op, Say};
 pub use position::{BadPosition, Position};
 
 /// Sub-protocol of plain JSON text frames; the default when a client offers none.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{Position, event::Style};
+use crate::{Action, Position, event::Style};
 
 /// Longest `ref` in bytes: it is echoed, so it is bounded.
 pub(crate) const MAX_REFERENCE: usize = 64;
@@ -20,6 +20,8 @@ pub enum Op {
         /// The new token.
         token: String,
     },
+    /// Keep order in the room: for moderators.
+    Moderate(Moderate),
     /// For clients that cannot send WebSocket pings (browsers); answered by `pong`.
     Ping {},
 }
@@ -35,6 +37,17 @@ pub struct Say {
     /// How it should look.
     #[serde(flatten)]
     pub style: Style,
+}
+
+/// Keep order in the room.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Moderate {
+    /// The client's own mark, echoed in `done` and `refused`.
+    #[serde(default, rename = "ref")]
+    pub reference: Option<String>,
+    /// What to do.
+    #[serde(flatten)]
+    pub action: Action,
 }
 
 /// Enter a room.
@@ -56,6 +69,9 @@ pub enum BadOp {
     /// `ref` is longer than 64 bytes.
     #[error("`ref` is longer than {MAX_REFERENCE} bytes")]
     LongReference,
+    /// A field of `moderate` is out of bounds.
+    #[error("{0}")]
+    Action(&'static str),
     /// `color` is not `#rrggbb`.
     #[error("`color` is written #rrggbb")]
     Color,
@@ -78,6 +94,12 @@ impl Op {
             if say.style.color.as_ref().is_some_and(|c| !is_color(c)) {
                 return Err(BadOp::Color);
             }
+        }
+        if let Op::Moderate(Moderate { reference, action }) = &op {
+            if reference.as_ref().is_some_and(|r| r.len() > MAX_REFERENCE) {
+                return Err(BadOp::LongReference);
+            }
+            action.check().map_err(BadOp::Action)?;
         }
         Ok(op)
     }
@@ -103,7 +125,7 @@ mod tests {
     use crate::event::Placing;
 
     #[test]
-    fn the_four_operations_are_read() {
+    fn the_operations_of_viewers_are_read() {
         let say =
             Op::parse(r##"{"op":"say","text":"hi","ref":"1","mode":"top","color":"#ff00aa"}"##).unwrap();
         let Op::Say(say) = say else { panic!("{say:?}") };
@@ -117,6 +139,39 @@ mod tests {
             panic!()
         };
         assert_eq!(join.position(), Some("E.4".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_a_moderator_does_is_read_and_bounded() {
+        let read = |fields: &str| Op::parse(&format!(r#"{{"op":"moderate",{fields}}}"#));
+        let Ok(Op::Moderate(mute)) = read(r#""do":"mute","user":"u1","seconds":60,"ref":"7""#) else {
+            panic!()
+        };
+        assert_eq!(mute.reference.as_deref(), Some("7"));
+        assert_eq!(mute.action, Action::Mute { user: "u1".into(), seconds: Some(60) });
+        for good in [
+            r#""do":"clear""#,
+            r#""do":"held""#,
+            r#""do":"show","id":"A""#,
+            r#""do":"remove","ids":["A"]"#,
+            r#""do":"slow_mode","seconds":0"#,
+            r#""do":"reset_slow_mode""#,
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        let long = format!(r#""do":"remove","ids":["{}"]"#, "x".repeat(65));
+        for bad in [
+            r#""do":"fly""#,
+            r#""do":"mute""#,
+            r#""do":"mute","user":"""#,
+            r#""do":"mute","user":"a","seconds":0"#,
+            r#""do":"remove""#,
+            r#""do":"slow_mode","seconds":86401"#,
+            r#""do":"show","id":"""#,
+            &long,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

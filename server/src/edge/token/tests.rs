@@ -39,6 +39,7 @@ const ALL: Sources<'static> = Sources {
     hs256_secret: Some(SECRET),
     eddsa_pem: Some(ED_PUBLIC.as_bytes()),
     rs256_pem: Some(RSA_PUBLIC.as_bytes()),
+    jwks: None,
     audience: None,
     issuer: None,
 };

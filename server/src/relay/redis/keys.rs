@@ -36,6 +36,21 @@ impl Keys {
         format!("{}{room}}}:once:{key}", self.prefix())
     }
 
+    /// Number: what the user has given of the gift so far in this combo.
+    pub(super) fn combo(&self, room: &str, user: &str, gift: &str) -> String {
+        format!("{}{room}}}:combo:{gift}:{user}", self.prefix())
+    }
+
+    /// Hash: messages that wait for a moderator, by id, each behind the time since which.
+    pub(super) fn held(&self, room: &str) -> String {
+        format!("{}{room}}}:held", self.prefix())
+    }
+
+    /// Stream: what moderators did.
+    pub(super) fn audit(&self, room: &str) -> String {
+        format!("{}{room}}}:audit", self.prefix())
+    }
+
     /// The pub/sub channel.
     pub(super) fn channel(&self, room: &str) -> String {
         format!("{}{room}}}:live", self.prefix())

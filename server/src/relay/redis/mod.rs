@@ -23,13 +23,13 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use danmu_wire::Event;
+use danmu_wire::{Event, Held, Settled};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tokio::sync::{Notify, mpsc};
 
 pub use address::{Address, AddressError};
 
-use super::{Change, Deliver, Metrics, PublishError, Receipt};
+use super::{Change, Deliver, Logged, Metrics, PublishError, Receipt};
 use connection::Connection;
 use keys::Keys;
 use script::Scripts;
@@ -198,10 +198,12 @@ impl Redis {
         room: &str,
         event: Event,
         key: Option<&str>,
+        combo_ms: u32,
     ) -> Result<Receipt, PublishError> {
         let shared = &self.shared;
         let session = shared.session.load_full().ok_or(PublishError::Away)?;
-        let published = shared.scripts.publish(&session.commanding, &shared.keys, room, &event, key);
+        let published =
+            shared.scripts.publish(&session.commanding, &shared.keys, room, &event, key, combo_ms);
         session.answered(published).await
     }
 
@@ -210,6 +212,36 @@ impl Redis {
         let session = shared.session.load_full().ok_or(PublishError::Away)?;
         let now = unix_micros() / 1000;
         session.answered(shared.scripts.moderate(&session.commanding, &shared.keys, room, change, now)).await
+    }
+
+    pub(super) async fn hold(&self, room: &str, held: &Held) -> Result<(), PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        session.answered(shared.scripts.hold(&session.commanding, &shared.keys, room, held)).await
+    }
+
+    pub(super) async fn held(&self, room: &str) -> Result<Vec<Held>, PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        session.answered(shared.scripts.held(&session.commanding, &shared.keys, room)).await
+    }
+
+    pub(super) async fn settle(&self, room: &str, settled: &Settled) -> Result<Option<Held>, PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        session.answered(shared.scripts.settle(&session.commanding, &shared.keys, room, settled)).await
+    }
+
+    pub(super) async fn write_down(&self, room: &str, logged: &Logged) -> Result<(), PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        session.answered(shared.scripts.write_down(&session.commanding, &shared.keys, room, logged)).await
+    }
+
+    pub(super) async fn written(&self, room: &str) -> Result<Vec<Logged>, PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        session.answered(shared.scripts.written(&session.commanding, &shared.keys, room)).await
     }
 
     pub(super) fn is_degraded(&self) -> bool {

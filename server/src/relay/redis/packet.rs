@@ -2,7 +2,7 @@
 
 use std::str::{SplitN, from_utf8};
 
-use danmu_wire::{Chat, Event};
+use danmu_wire::{Event, Held, Lane, Settled};
 
 use crate::relay::Change;
 
@@ -20,8 +20,8 @@ pub enum Packet<'a> {
         before: u64,
         /// When it was sent, in microseconds since 1970.
         sent: u64,
-        /// The chats.
-        chats: Vec<Chat>,
+        /// The chats, and who came in.
+        chats: Vec<Event>,
     },
     /// A pod's numbers.
     Here {
@@ -50,6 +50,10 @@ pub enum Packet<'a> {
     Epoch(&'a str),
     /// A moderator's change.
     Moderate(Change),
+    /// A message waits for a moderator.
+    Held(Box<Held>),
+    /// A message waits no more.
+    Settled(Settled),
 }
 
 /// The pod that sent a packet, without reading all of it: every pod gets its own packets back.
@@ -89,10 +93,8 @@ impl Packet<'_> {
                 let mut words = rest.splitn(4, ' ');
                 let (pod, before, sent) = (word(&mut words)?, number(&mut words)?, number(&mut words)?);
                 let chats = serde_json::from_str::<Vec<Event>>(words.next()?).ok()?;
-                let chats: Vec<Chat> = chats
-                    .into_iter()
-                    .filter_map(|event| if let Event::Chat(chat) = event { Some(chat) } else { None })
-                    .collect();
+                let is_said = |event: &Event| matches!(event, Event::Chat(_) | Event::Enter(_));
+                let chats: Vec<Event> = chats.into_iter().filter(is_said).collect();
                 before.checked_add(chats.len() as u64)?;
                 Some(Packet::Chat { pod, before, sent, chats })
             }
@@ -111,6 +113,8 @@ impl Packet<'_> {
             }
             'E' => name(rest).map(Packet::Epoch),
             'M' => serde_json::from_str(rest).ok().map(Packet::Moderate),
+            'Q' => serde_json::from_str(rest).ok().map(Packet::Held),
+            'S' => serde_json::from_str(rest).ok().map(Packet::Settled),
             _ => None,
         }
     }
@@ -119,7 +123,7 @@ impl Packet<'_> {
 /// A priority event as kept in the log, numbered.
 pub fn priority(json: &str, offset: u64) -> Option<Event> {
     let mut event: Event = serde_json::from_str(json).ok()?;
-    if event.lane() != Some(danmu_wire::Lane::Priority) {
+    if event.lane() != Some(Lane::Priority) {
         return None;
     }
     event.set_offset(offset);
@@ -141,18 +145,25 @@ fn number(words: &mut SplitN<'_, char>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use danmu_wire::Gift;
+    use danmu_wire::{Chat, Enter, Gift};
     use proptest::prelude::*;
 
     use super::*;
 
     #[test]
     fn what_is_sent_is_what_arrives() {
-        let said = Chat { id: "1".into(), text: "hi {} 弹幕".into(), n: 2, ..Chat::default() };
-        let bytes = chat("POD", 7, 99, &[Event::Chat(said.clone())]).unwrap();
+        let said = Event::Chat(Chat { id: "1".into(), text: "hi {} 弹幕".into(), n: 2, ..Chat::default() });
+        let came = Event::Enter(Enter { user: Some("ann".into()), name: None });
+        let bytes = chat("POD", 7, 99, &[said.clone(), came.clone()]).unwrap();
         assert_eq!(sender(&bytes), Some(&b"POD"[..]));
-        let expected = Packet::Chat { pod: "POD", before: 7, sent: 99, chats: vec![said] };
+        let expected = Packet::Chat { pod: "POD", before: 7, sent: 99, chats: vec![said, came] };
         assert_eq!(Packet::parse(&bytes), Some(expected));
+        let held = Held { chat: Chat { id: "1".into(), n: 1, ..Chat::default() }, at: 5 };
+        let bytes = format!("Q{}", serde_json::to_string(&held).unwrap());
+        assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Held(Box::new(held))));
+        let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
+        let bytes = format!("S{}", serde_json::to_string(&settled).unwrap());
+        assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Settled(settled)));
         let here = here("POD", 3, 2);
         assert_eq!(Packet::parse(&here), Some(Packet::Here { pod: "POD", viewers: 3, senders: 2 }));
         assert_eq!(Packet::parse(&gone("POD")), Some(Packet::Gone { pod: "POD" }));
@@ -168,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in "[CHGPEM]") {
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in "[CHGPEMQS]") {
             let _ = Packet::parse(&bytes);
             let mut with_kind = kind.into_bytes();
             with_kind.extend(bytes);

@@ -1,10 +1,13 @@
-//! The three scripts, and what they answer. Each is one step in Redis, on one primary.
+//! The scripts, and what they answer. Each is one step in Redis, on one primary.
 
-use danmu_wire::Event;
+use danmu_wire::{Event, Held, Settled};
 use redis::{FromRedisValue, RedisError, Script};
 
 use super::{connection::Connection, keys::Keys, packet};
-use crate::relay::{Change, LOG, PublishError, Receipt, Target};
+use crate::relay::{
+    Change, LOG, Logged, PublishError, Receipt, Target,
+    desk::{self, HELD, HELD_FOR, unix_ms},
+};
 
 /// How long the log of a silent room is kept.
 const LOG_SECONDS: u32 = 3600;
@@ -25,6 +28,8 @@ pub(super) struct Scripts {
     publish: Script,
     load: Script,
     moderate: Script,
+    hold: Script,
+    settle: Script,
 }
 
 /// What is known of a room already.
@@ -56,6 +61,8 @@ impl Scripts {
             publish: Script::new(include_str!("lua/publish.lua")),
             load: Script::new(include_str!("lua/load.lua")),
             moderate: Script::new(include_str!("lua/moderate.lua")),
+            hold: Script::new(include_str!("lua/hold.lua")),
+            settle: Script::new(include_str!("lua/settle.lua")),
         }
     }
 
@@ -66,6 +73,7 @@ impl Scripts {
         room: &str,
         event: &Event,
         key: Option<&str>,
+        combo_ms: u32,
     ) -> Result<Result<Receipt, PublishError>, RedisError> {
         let json = |event: &Event| serde_json::to_string(event).unwrap_or_default();
         let (key, seconds) = match (key, event.id()) {
@@ -73,11 +81,19 @@ impl Scripts {
             (None, Some(id)) if connection.is_cluster() => (id, REPEAT_SECONDS),
             _ => ("", 0),
         };
+        let combo = match event {
+            Event::Gift(gift) => gift.user.as_ref().map(|user| (user, &gift.gift, gift.count)),
+            _ => None,
+        };
+        let (user, gift, count) = combo.map_or(("", "", 0), |(user, gift, count)| (user, gift, count));
+        let pause = if count > 0 { combo_ms } else { 0 };
         let mut call = self.publish.prepare_invoke();
         call.key(keys.meta(room)).key(keys.log(room)).key(keys.once(room, key));
+        call.key(keys.combo(room, user, gift));
         call.arg(json(event)).arg(fresh_epoch()).arg(LOG).arg(LOG_SECONDS).arg(META_SECONDS);
         call.arg(keys.channel(room)).arg(connection.publish());
         call.arg(seconds).arg(json(&crate::relay::without_id(event))).arg(event.id().unwrap_or_default());
+        call.arg(pause).arg(count);
         let answer: Vec<String> = Vec::from_redis_value(connection.invoke(&call).await?)?;
         Ok(match answer.as_slice() {
             [_, epoch, offset, id] => Ok(Receipt {
@@ -133,7 +149,10 @@ impl Scripts {
         }
         let value = match (change.lifted, change.until) {
             (true, _) => String::new(),
-            (false, until) => until.unwrap_or(0).to_string(),
+            (false, until) => match change.seconds {
+                Some(seconds) => format!("{} {seconds}", until.unwrap_or(0)),
+                None => until.unwrap_or(0).to_string(),
+            },
         };
         let mut call = self.moderate.prepare_invoke();
         call.key(keys.moderation(room)).arg(serde_json::to_string(&change.target).unwrap_or_default());
@@ -147,6 +166,95 @@ impl Scripts {
             found => Ok(found == "1"),
         })
     }
+
+    pub(super) async fn hold(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        held: &Held,
+    ) -> Result<Result<(), PublishError>, RedisError> {
+        let json = serde_json::to_string(held).unwrap_or_default();
+        let mut call = self.hold.prepare_invoke();
+        call.key(keys.held(room)).arg(&held.chat.id).arg(format!("{} {json}", held.at)).arg(oldest_held());
+        call.arg(HELD).arg(HELD_FOR.as_secs()).arg(keys.channel(room)).arg(connection.publish());
+        call.arg(format!("Q{json}"));
+        let answer = String::from_redis_value(connection.invoke(&call).await?)?;
+        Ok(if answer == "full" { Err(PublishError::queue_full()) } else { Ok(()) })
+    }
+
+    pub(super) async fn settle(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        settled: &Settled,
+    ) -> Result<Result<Option<Held>, PublishError>, RedisError> {
+        let json = serde_json::to_string(settled).unwrap_or_default();
+        let mut call = self.settle.prepare_invoke();
+        call.key(keys.held(room)).arg(&settled.id).arg(oldest_held());
+        call.arg(keys.channel(room)).arg(connection.publish()).arg(format!("S{json}"));
+        let answer = String::from_redis_value(connection.invoke(&call).await?)?;
+        Ok(Ok(read_held(&answer)))
+    }
+
+    pub(super) async fn held(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+    ) -> Result<Result<Vec<Held>, PublishError>, RedisError> {
+        let mut command = redis::cmd("HVALS");
+        command.arg(keys.held(room));
+        let values: Vec<String> = Vec::from_redis_value(connection.send(&command).await?)?;
+        let now = unix_ms();
+        let waits = |held: &Held| !desk::is_over(held.at, now);
+        let mut held: Vec<Held> = values.iter().filter_map(|value| read_held(value)).filter(waits).collect();
+        held.sort_by(|a, b| (a.at, &a.chat.id).cmp(&(b.at, &b.chat.id)));
+        Ok(Ok(held))
+    }
+
+    pub(super) async fn write_down(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        logged: &Logged,
+    ) -> Result<Result<(), PublishError>, RedisError> {
+        let json = serde_json::to_string(logged).unwrap_or_default();
+        let mut add = redis::cmd("XADD");
+        add.arg(keys.audit(room)).arg("MAXLEN").arg(desk::LOG).arg("*").arg("v").arg(json);
+        connection.send(&add).await?;
+        let mut keep = redis::cmd("EXPIRE");
+        keep.arg(keys.audit(room)).arg(MODERATION_SECONDS);
+        connection.send(&keep).await?;
+        Ok(Ok(()))
+    }
+
+    pub(super) async fn written(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+    ) -> Result<Result<Vec<Logged>, PublishError>, RedisError> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(keys.audit(room)).arg("-").arg("+");
+        type Entries = Vec<(String, Vec<(String, String)>)>;
+        let entries: Entries = FromRedisValue::from_redis_value(connection.send(&range).await?)?;
+        let read =
+            |(_, fields): (String, Vec<(String, String)>)| serde_json::from_str(&fields.first()?.1).ok();
+        Ok(Ok(entries.into_iter().filter_map(read).collect()))
+    }
+}
+
+/// What was held then, or before, waits no more.
+fn oldest_held() -> u64 {
+    unix_ms().saturating_sub(HELD_FOR.as_millis() as u64)
+}
+
+/// A held message of the hash: the time, a space, JSON.
+fn read_held(value: &str) -> Option<Held> {
+    serde_json::from_str(value.split_once(' ')?.1).ok()
 }
 
 /// Mutes and bans of the hash's fields and values; what is none is skipped.
@@ -155,8 +263,12 @@ fn changes(fields: &[String]) -> Vec<Change> {
         .chunks_exact(2)
         .filter_map(|pair| {
             let target = serde_json::from_str(pair.first()?).ok()?;
-            let until: u64 = pair.get(1)?.parse().ok()?;
-            Some(Change { target, until: (until > 0).then_some(until), lifted: false })
+            let (until, seconds) = match pair.get(1)?.split_once(' ') {
+                Some((until, seconds)) => (until, Some(seconds.parse().ok()?)),
+                None => (pair.get(1)?.as_str(), None),
+            };
+            let until: u64 = until.parse().ok()?;
+            Some(Change { target, until: (until > 0).then_some(until), lifted: false, seconds })
         })
         .collect()
 }

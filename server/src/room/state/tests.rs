@@ -1,4 +1,4 @@
-use danmu_wire::{Gift, Removed};
+use danmu_wire::{Enter, Gift, Removed};
 use proptest::prelude::*;
 
 use super::*;
@@ -107,11 +107,11 @@ fn a_viewer_back_from_a_cut_gets_every_gift_or_is_told() {
     }
     room.take(now);
     room.flushed(now);
-    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }));
+    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }), 0);
     assert_eq!((entry.recovered, entry.missed.len(), entry.offset), (true, 2, 3));
-    let other = room.enter(Some(&Position { epoch: "F".into(), offset: 1 }));
+    let other = room.enter(Some(&Position { epoch: "F".into(), offset: 1 }), 0);
     assert_eq!((other.recovered, other.missed.len()), (false, 0));
-    let future = room.enter(Some(&Position { epoch: "E".into(), offset: 9 }));
+    let future = room.enter(Some(&Position { epoch: "E".into(), offset: 9 }), 0);
     assert!(!future.recovered && future.behind);
 }
 
@@ -124,7 +124,7 @@ fn what_was_removed_does_not_come_back_as_history() {
     room.flushed(now);
     let removed = Removed { offset: 1, ids: vec!["bad".into()], ..Removed::default() };
     room.priority(Event::Removed(removed), now).unwrap();
-    let history: Vec<String> = room.enter(None).history.into_iter().map(|c| c.text).collect();
+    let history: Vec<String> = room.enter(None, 0).history.into_iter().map(|c| c.text).collect();
     assert_eq!(history, ["good"]);
 }
 
@@ -151,11 +151,11 @@ fn a_new_epoch_is_told_to_everybody_and_its_events_follow() {
     room.flushed(now);
     let log = vec![Event::Gift(Gift { offset: 1, ..Gift::default() })];
     room.opened(Opening { epoch: "F".into(), offset: 1, log }, true, now);
-    assert_eq!(room.enter(None).offset, 0, "what is not flushed yet will come by the flush");
+    assert_eq!(room.enter(None, 0).offset, 0, "what is not flushed yet will come by the flush");
     let batch = room.take(now);
     assert!(matches!(&batch.priority[0], Event::Gap(gap) if gap.epoch.as_deref() == Some("F")));
     assert_eq!(batch.priority[1].offset(), Some(1));
-    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }));
+    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 1 }), 0);
     assert!(!entry.recovered && entry.epoch == "F" && entry.offset == 1);
 }
 
@@ -189,7 +189,7 @@ proptest! {
             if i == join_at {
                 let top = room.flushed_offset;
                 since = seen.min(top);
-                let entry = room.enter(Some(&Position { epoch: "E".into(), offset: since }));
+                let entry = room.enter(Some(&Position { epoch: "E".into(), offset: since }), 0);
                 prop_assert!(entry.recovered);
                 got.extend(entry.missed.iter().filter_map(Event::offset));
                 from = Some(entry.from);
@@ -215,4 +215,113 @@ proptest! {
             prop_assert_eq!(got, expected);
         }
     }
+}
+
+fn rose(room: &State, user: &str, count: u32, combo: Option<u64>) -> Event {
+    Event::Gift(Gift {
+        id: format!("{user}{}", room.offset + 1),
+        offset: room.offset + 1,
+        user: Some(user.to_owned()),
+        gift: "rose".into(),
+        count,
+        merged: 1,
+        combo,
+        ..Gift::default()
+    })
+}
+
+#[test]
+fn gifts_of_a_combo_beside_each_other_are_one_event_and_the_log_keeps_each() {
+    let (mut room, now) = room();
+    for (user, count, combo) in
+        [("ann", 1, None), ("ann", 2, Some(3)), ("bob", 1, None), ("ann", 1, Some(4)), ("ann", 1, Some(5))]
+    {
+        let event = rose(&room, user, count, combo);
+        room.priority(event, now).unwrap();
+    }
+    let batch = room.take(now);
+    let told: Vec<(u64, u32, u32, Option<u64>)> = batch
+        .priority
+        .iter()
+        .map(|event| match event {
+            Event::Gift(gift) => (gift.offset, gift.count, gift.merged, gift.combo),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [(2, 3, 2, Some(3)), (3, 1, 1, None), (5, 2, 2, Some(5))]);
+    let total: u32 = told.iter().map(|(_, count, ..)| count).sum();
+    assert_eq!(total, 6, "nothing given is lost");
+    let entry = room.enter(Some(&Position { epoch: "E".into(), offset: 2 }), 0);
+    assert!(entry.recovered && entry.missed.len() == 3, "whoever comes back gets each after its place");
+}
+
+#[test]
+fn a_new_combo_of_the_same_giver_is_an_event_of_its_own() {
+    let (mut room, now) = room();
+    for combo in [Some(2), None] {
+        let event = rose(&room, "ann", 1, combo);
+        room.priority(event, now).unwrap();
+    }
+    assert_eq!(room.take(now).priority.len(), 2);
+}
+
+fn said(room: &State, at: u64, seconds: u32) -> Event {
+    let (id, offset) = (format!("s{at}"), room.offset + 1);
+    Event::Super(Super { id, offset, user: Some("ann".into()), at, seconds, ..Super::default() })
+}
+
+#[test]
+fn whoever_joins_is_told_what_is_still_pinned_with_the_time_that_is_left() {
+    let (mut room, now) = room();
+    for (at, seconds) in [(0, 10), (5_000, 60)] {
+        let event = said(&room, at, seconds);
+        room.priority(event, now).unwrap();
+    }
+    assert_eq!(room.enter(None, 6_000).pinned.len(), 0, "what is not flushed yet will come by the flush");
+    room.take(now);
+    let left = |at| room.enter(None, at).pinned.iter().map(|said| said.seconds).collect::<Vec<_>>();
+    assert_eq!(left(6_000), [4, 59]);
+    assert_eq!(left(20_000), [45]);
+    assert_eq!(left(65_000), [0; 0]);
+    let back = room.enter(Some(&Position { epoch: "E".into(), offset: 0 }), 20_000);
+    let missed =
+        back.missed.iter().map(|event| if let Event::Super(said) = event { said.seconds } else { 99 });
+    assert_eq!(missed.collect::<Vec<_>>(), [0, 45], "what is over is recovered, and not pinned again");
+}
+
+#[test]
+fn what_is_removed_is_pinned_no_more_and_pins_are_bounded() {
+    let (mut room, now) = room();
+    for at in 0..30 {
+        let event = said(&room, at, 60);
+        room.priority(event, now).unwrap();
+    }
+    room.take(now);
+    assert_eq!(room.enter(None, 0).pinned.len(), PINNED);
+    let removed = Removed { offset: room.offset + 1, ids: vec!["s29".into()], ..Removed::default() };
+    room.priority(Event::Removed(removed), now).unwrap();
+    room.flushed(now);
+    room.take(now);
+    assert!(room.enter(None, 0).pinned.iter().all(|said| said.id != "s29"));
+    let removed = Removed { offset: room.offset + 1, user: Some("ann".into()), ..Removed::default() };
+    room.priority(Event::Removed(removed), now).unwrap();
+    assert!(room.enter(None, 0).pinned.is_empty());
+}
+
+#[test]
+fn pins_of_the_log_are_known_when_a_room_is_opened() {
+    let now = Instant::now();
+    let mut room = State::new(Settings::default(), now);
+    let log = vec![Event::Super(Super { offset: 1, seconds: 60, ..Super::default() })];
+    room.opened(Opening { epoch: "E".into(), offset: 1, log }, false, now);
+    assert_eq!(room.enter(None, 0).pinned.len(), 1);
+}
+
+#[test]
+fn who_comes_in_is_told_on_the_chat_lane_and_is_no_history() {
+    let (mut room, now) = room();
+    room.live(Event::Enter(Enter { user: Some("ann".into()), name: None }), true, now);
+    room.chat(chat("a"), true, now);
+    assert_eq!(room.take(now).chat.len(), 2);
+    assert_eq!(room.enter(None, 0).history.len(), 1);
 }

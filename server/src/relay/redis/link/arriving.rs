@@ -123,6 +123,8 @@ impl Link {
                     self.load(&room, commanding);
                 }
             }
+            Packet::Held(held) => deliver.held(&room, *held),
+            Packet::Settled(settled) => deliver.settled(&room, &settled),
             Packet::Moderate(change) => {
                 // A load that is under way may have looked before this, and would undo it.
                 subscription.reload |= subscription.sequence.is_loading();

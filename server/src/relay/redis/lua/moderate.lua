@@ -1,5 +1,5 @@
 -- Keeps or lifts a mute or ban, and tells everybody.
--- KEYS: moderation. ARGV: target, end in ms (0: until lifted; empty: lift), now in ms, most entries,
+-- KEYS: moderation. ARGV: target, end in ms (0: until lifted; empty: lift) and what else belongs to it, now in ms, most entries,
 -- seconds to keep, channel, PUBLISH or SPUBLISH, packet.
 local found = 1
 if ARGV[2] == '' then
@@ -8,7 +8,7 @@ else
   if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) then
     local all = redis.call('HGETALL', KEYS[1])
     for i = 1, #all, 2 do
-      local til = tonumber(all[i + 1])
+      local til = tonumber(string.match(all[i + 1], '^%d+') or '0')
       if all[i] ~= 'version' and til > 0 and til < tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], all[i]) end
     end
     if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) then return 'full' end
