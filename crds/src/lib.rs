@@ -5,6 +5,7 @@ mod fleet;
 mod manifest;
 mod pods;
 mod policy;
+mod replay;
 mod room;
 mod route;
 mod schema;
@@ -14,6 +15,7 @@ pub use fleet::{DanmuFleet, DanmuFleetSpec, Defaults, ServerSettings, UnlistedRo
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_origin, is_room_id, parse_manifests};
 pub use pods::{Auth, PodSettings, Redis, Replicas, SecretEntry, SecretName};
 pub use policy::{RoomPolicy, policy};
+pub use replay::{Recording, Replay, RoomMode, Shedding};
 pub use room::{Anonymous, DanmuRoom, DanmuRoomSpec, Limits, Moderation, PerViewer, Window, Words};
 pub use route::{GatewayRoute, IngressRoute, Route};
 pub use status::{FleetStatus, PlacedShare, RoomStatus};

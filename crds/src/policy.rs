@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Limits, Moderation, Words};
+use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Limits, Moderation, Replay, Words};
 
 /// Everything a server needs to know to run one room, with nothing left to default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct RoomPolicy {
     pub block: Vec<String>,
     /// Words that are shown as asterisks.
     pub mask: Vec<String>,
+    /// Recording, replays and load shedding.
+    pub replay: Replay,
 }
 
 impl Default for RoomPolicy {
@@ -67,6 +69,7 @@ pub fn policy(fleet: Option<&DanmuFleetSpec>, room: Option<&DanmuRoomSpec>) -> R
         banned_networks: lists(|m| &m.banned_networks).iter().filter_map(|n| n.parse().ok()).collect(),
         block: words(|w| &w.block),
         mask: words(|w| &w.mask),
+        replay: Replay::of(room),
     }
 }
 

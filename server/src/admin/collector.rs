@@ -28,6 +28,22 @@ impl Collector for BusyRooms {
     }
 }
 
+/// Rooms that shed load, for the registry that has our prefix.
+#[derive(Debug)]
+pub(super) struct SheddingRooms(pub(super) Arc<Rooms>);
+
+impl Collector for SheddingRooms {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (name, help) = ("shedding_rooms", "Rooms that shed load, by stage: sample, tick, fetch");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (stage, rooms) in ["sample", "tick", "fetch"].iter().zip(self.0.shedding()) {
+            let labels = [("stage", *stage)];
+            ConstGauge::new(rooms).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// A registry of its own: these names have no prefix, as Prometheus's client libraries agreed.
 pub(super) fn process() -> Registry {
     let mut registry = Registry::default();

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     gate::{Bucket, Speaker},
-    room::{Entrance, Room, Rooms, Visitor},
+    room::{Destination, Entrance, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
 };
 
@@ -125,6 +125,13 @@ pub enum Order {
     Move(Instant),
     /// Let the viewer of this number, who waited, into its room.
     Enter(u64),
+    /// Send a frame to the viewer of this number.
+    Tell {
+        /// Whom.
+        number: u64,
+        /// A whole frame.
+        frame: Vec<u8>,
+    },
 }
 
 impl Handler for Sessions {
@@ -197,7 +204,8 @@ impl Handler for Sessions {
                     self.join(viewer, &id, since, false, io);
                 }
             }
-            Order::Enter(_) => {}
+            Order::Tell { number, frame } if *number == viewer.number => io.send(frame),
+            Order::Enter(_) | Order::Tell { .. } => {}
             Order::Move(deadline) => {
                 let within_ms = deadline.saturating_duration_since(io.now).as_millis() as u64;
                 io.send(&frame::personal(&[Event::Move(Move { url: None, within_ms })]));
@@ -278,6 +286,10 @@ impl Sessions {
             return self.refuse(say.reference, RefusalCode::NotInRoom, None, io);
         };
         let policy = room.policy();
+        let destination = room.destination(say.at);
+        if destination == Destination::Nowhere {
+            return self.refuse(say.reference, RefusalCode::Position, None, io);
+        }
         let role = viewer.role();
         let user = viewer.claims.as_ref().map(|claims| claims.sub.as_str());
         let speaker = Speaker { user, address: viewer.address, role };
@@ -296,17 +308,51 @@ impl Sessions {
             n: 1,
         };
         let id = chat.id.clone();
-        let exempt = role >= Role::Moderator;
+        room.offered();
+        let exempt = role >= Role::Moderator || !room.is_capped();
         if !exempt && !room.gate.sample(viewer.sender(), room.share(&policy), io.now) {
             room.left_out();
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
+        if let Destination::Position(at) = destination {
+            return self.keep(viewer, &room, chat, at, say.reference, io);
+        }
         room.say(chat);
         self.metrics.accepted.inc();
         let ack = Event::Ack(Ack { reference: say.reference, id, shown: true });
         io.send(&frame::personal(&[ack]));
+    }
+
+    /// Keeps what was said at its position; the viewer is answered once it is kept.
+    fn keep(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        chat: Chat,
+        at: u64,
+        reference: Option<String>,
+        io: &mut Io<'_>,
+    ) {
+        let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        let (worker, connection, number) = (io.worker, io.connection, viewer.number);
+        let (id, again) = (chat.id.clone(), reference.clone());
+        let told = Box::new(move |kept: bool| {
+            let answer = if kept {
+                metrics.accepted.inc();
+                Event::Ack(Ack { reference, id, shown: true })
+            } else {
+                metrics.refused(RefusalCode::Busy);
+                let text = RefusalCode::Busy.text().to_owned();
+                Event::Refused(Refused { reference, code: RefusalCode::Busy, text, retry_ms: None })
+            };
+            let frame = frame::personal(&[answer]);
+            inboxes.visit_one(worker, connection, Order::Tell { number, frame });
+        });
+        if !room.keep(at, chat, told) {
+            self.refuse(again, RefusalCode::Busy, None, io);
+        }
     }
 
     /// A fresh token of the same user takes the old one's place; silence is the answer when it is good.

@@ -6,7 +6,9 @@
 
 pub mod id;
 mod moderation;
+mod replay;
 mod rooms;
+mod shedding;
 pub mod state;
 
 use std::{
@@ -20,7 +22,7 @@ use std::{
 use arc_swap::ArcSwap;
 use danmu_crds::RoomPolicy;
 use danmu_wire::{
-    Chat, Event, Mode, Position, Stats,
+    Chat, Event, Mode, OnDemand, Position, Stats,
     frame::{self, Format},
 };
 use tokio::sync::Notify;
@@ -29,7 +31,9 @@ use crate::{
     gate::{Anonymous, Gate, Policy, Rules},
     relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
+    segments::Segments,
 };
+pub use replay::Destination;
 pub use rooms::{Entrance, Expel, Expelled, Rooms, Summary, Visitor};
 use state::{Batch, Next, State};
 
@@ -57,6 +61,8 @@ pub struct Room {
     pub id: Arc<str>,
     /// What may be said here by whom; swapped when the manifest changes.
     policy: ArcSwap<Policy>,
+    /// What the policy was compiled from.
+    source: ArcSwap<RoomPolicy>,
     /// Mutes, bans and rate limits at work here.
     pub gate: Gate,
     state: Mutex<State>,
@@ -72,6 +78,12 @@ pub struct Room {
     peers: Mutex<Peers>,
     /// The senders here as the other pods were last told.
     announced: AtomicU32,
+    /// Messages said here since load was last looked at, shown or not.
+    offered: AtomicU64,
+    shedder: Mutex<shedding::Shedder>,
+    /// The shedder's last word.
+    stage: AtomicU8,
+    segments: Arc<Segments>,
     relay: Arc<Relay>,
     fan_out: Arc<dyn FanOut>,
     runtime: tokio::runtime::Handle,
@@ -104,7 +116,7 @@ impl Room {
 
     /// What the room allows, as viewers are told.
     pub fn mode(&self) -> Mode {
-        mode(self.policy.load().rules())
+        Mode { on_demand: self.on_demand(), ..mode(self.policy.load().rules()) }
     }
 
     /// A viewer left its row.
@@ -124,17 +136,20 @@ impl Room {
     }
 
     /// Takes another policy; whether it is another one.
-    fn set_policy(&self, source: &RoomPolicy, policy: &Arc<Policy>) -> bool {
+    fn set_policy(&self, source: &Arc<RoomPolicy>, policy: &Arc<Policy>) -> bool {
         if Arc::ptr_eq(&self.policy.load(), policy) {
             return false;
         }
-        let before = self.mode();
+        // The live position moves by itself and is no change.
+        let told =
+            || Mode { on_demand: self.on_demand().map(|o| OnDemand { at_ms: None, ..o }), ..self.mode() };
+        let before = told();
+        self.source.store(Arc::clone(source));
         self.policy.store(Arc::clone(policy));
         self.state().set_history(source.history as usize);
-        let after = self.mode();
         // Every pod follows the catalog itself, so the mode does not go through the relay.
-        if before != after {
-            self.tell(Event::Mode(after));
+        if before != told() {
+            self.tell(Event::Mode(self.mode()));
         }
         true
     }
@@ -148,9 +163,15 @@ impl Room {
         }
     }
 
-    /// Says something on this pod: to its viewers at once, to other pods with the next flush.
+    /// Says something on this pod: to its viewers at once, to other pods with the next flush. While viewers
+    /// fetch because the room sheds load, it is recorded only.
     pub fn say(&self, chat: Chat) {
-        self.take_chats(vec![chat], true);
+        let event = Event::Chat(chat);
+        self.record(&event);
+        let Event::Chat(chat) = event else { return };
+        if self.stage() < shedding::FETCH {
+            self.take_chats(vec![chat], true);
+        }
     }
 
     fn take_chats(&self, chats: Vec<Chat>, ours: bool) {
@@ -214,7 +235,7 @@ impl Room {
 
     /// How many messages a second this pod shows of the room's cap.
     pub fn share(&self, policy: &Policy) -> u32 {
-        let cap = policy.rules().messages_per_second;
+        let cap = self.shed(policy.rules().messages_per_second);
         if self.relay.is_degraded() {
             return self.peers().share_alone(cap);
         }
@@ -224,7 +245,7 @@ impl Room {
     fn here(&self, now: Instant) -> Here {
         let senders = self.gate.senders(now);
         self.announced.store(senders, Ordering::Relaxed);
-        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders }
+        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders, messages: self.messages() }
     }
 
     /// Does what the state asks for, until a worker or the tick goes on.
@@ -288,6 +309,7 @@ impl Room {
 
     /// Tells stats if they changed; whether the room may be forgotten.
     fn tend(&self, now: Instant) -> bool {
+        self.look_at_load(now);
         let (here, viewers) = (self.viewers(), self.audience());
         let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
         if here > 0 {
@@ -300,7 +322,7 @@ impl Room {
             (tended.viewers, tended.mixed, tended.at) = (viewers, false, Some(now));
             drop(tended);
             let sampled = self.sampled.swap(0, Ordering::Relaxed);
-            let next = self.state().stats(Stats { viewers, sampled }, now);
+            let next = self.state().stats(Stats { viewers, sampled, shedding: self.stage() }, now);
             self.drive(next);
             return false;
         }
@@ -348,5 +370,6 @@ fn mode(rules: &Rules) -> Mode {
         .to_owned(),
         slow_mode_seconds: rules.slow_mode_seconds,
         max_length: rules.max_length,
+        on_demand: None,
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     gate::{Anonymous, Gate, Policy, Rules},
     relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target},
     rows::{FanOut, RoomKey},
+    segments::{Keep, Segments},
 };
 
 /// Whose connections to a room have to be closed here.
@@ -44,6 +45,7 @@ pub struct Rooms {
     policies: ArcSwap<Policies>,
     next_key: AtomicU64,
     relay: Arc<Relay>,
+    segments: Arc<Segments>,
     fan_out: Arc<dyn FanOut>,
     expel: OnceLock<Expel>,
     settings: Settings,
@@ -86,6 +88,7 @@ impl Rooms {
     pub fn new(
         fan_out: Arc<dyn FanOut>,
         relay: Arc<Relay>,
+        segments: Arc<Segments>,
         settings: Settings,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
@@ -95,6 +98,7 @@ impl Rooms {
             policies: ArcSwap::default(),
             next_key: AtomicU64::new(1),
             relay: Arc::clone(&relay),
+            segments,
             fan_out,
             expel: OnceLock::new(),
             settings,
@@ -174,6 +178,36 @@ impl Rooms {
         danmu_wire::is_room_id(id) && self.policies.load().of(id).is_some()
     }
 
+    /// What is kept of all rooms.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Whether what is said in the room is kept, so that it can be fetched.
+    pub fn is_recorded(&self, id: &str) -> bool {
+        self.policies.load().of(id).is_some_and(|(source, _)| source.replay.recording.is_some())
+    }
+
+    /// The listed rooms whose recordings are to be trimmed, and to what.
+    pub fn recorded(&self) -> Vec<(Arc<str>, Keep)> {
+        let policies = self.policies.load();
+        let recordings = policies.listed.iter().filter_map(|(id, (source, _))| {
+            source.replay.recording.map(|recording| (Arc::from(id.as_str()), recording.into()))
+        });
+        recordings.collect()
+    }
+
+    /// How many open rooms shed load, by stage.
+    pub fn shedding(&self) -> [u64; 3] {
+        let mut stages = [0; 3];
+        for room in self.open().values() {
+            if let Some(stage) = stages.get_mut(usize::from(room.stage()).wrapping_sub(1)) {
+                *stage += 1;
+            }
+        }
+        stages
+    }
+
     /// The open room, opened if the catalog allows it.
     ///
     /// # Errors
@@ -193,7 +227,7 @@ impl Rooms {
             return Ok(Arc::clone(room));
         }
         let settings = Settings { history: source.history as usize, ..self.settings };
-        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy));
+        let room = self.new_room(Arc::from(id), settings, Arc::clone(source), Arc::clone(policy));
         rooms.insert(Arc::clone(&room.id), Arc::clone(&room));
         drop(rooms);
         // The relay answers through `Deliver`, which looks the room up.
@@ -201,13 +235,20 @@ impl Rooms {
         Ok(room)
     }
 
-    fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
+    fn new_room(
+        &self,
+        id: Arc<str>,
+        settings: Settings,
+        source: Arc<RoomPolicy>,
+        policy: Arc<Policy>,
+    ) -> Arc<Room> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         Arc::new_cyclic(|me| Room {
             key,
             id,
             policy: ArcSwap::new(policy),
+            source: ArcSwap::new(source),
             gate: Gate::default(),
             state: Mutex::new(State::new(settings, now)),
             seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
@@ -217,6 +258,10 @@ impl Rooms {
             settled: Notify::new(),
             peers: Mutex::default(),
             announced: AtomicU32::new(0),
+            offered: AtomicU64::new(0),
+            shedder: Mutex::default(),
+            stage: AtomicU8::new(0),
+            segments: Arc::clone(&self.segments),
             relay: Arc::clone(&self.relay),
             fan_out: Arc::clone(&self.fan_out),
             runtime: self.runtime.clone(),
@@ -330,6 +375,8 @@ impl Deliver for Rooms {
 
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
         let room = self.get(room).ok_or(PublishError::Away)?;
+        // Recorded even if it is brought again: it is kept once, by its id.
+        room.record(&event);
         let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
         room.drive(next);
         Ok(())

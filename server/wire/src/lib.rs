@@ -12,8 +12,8 @@ mod position;
 
 pub use codes::{CloseCode, RefusalCode};
 pub use event::{
-    Ack, Chat, Event, Gap, Gift, Joined, Lane, Mode, Move, Notice, Placing, Refused, Removed, Role, Size,
-    Stats, Style,
+    Ack, Chat, Event, Gap, Gift, Joined, Lane, Mode, Move, Notice, OnDemand, Placed, Placing, Refused,
+    Removed, Role, Size, Stats, Style,
 };
 pub use op::{BadOp, Join, Op, Say};
 pub use position::{BadPosition, Position};
