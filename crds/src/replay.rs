@@ -1,5 +1,7 @@
 //! Recording, replays and load shedding of a room: what was said, by its place in the video.
 
+#![expect(unreachable_pub, reason = "KubeSchema copies each struct, with its pub, into a function")]
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
