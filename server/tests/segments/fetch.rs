@@ -100,7 +100,7 @@ async fn a_bad_range_is_refused_in_words_that_say_what_is_allowed() {
         ("from=0", numbers),
         ("from=&to=", numbers),
         ("from=0&to=1&to=2", numbers),
-        ("%00=\u{7f}", numbers),
+        ("%00=%ff&&&=&from", numbers),
     ] {
         let reply = get(&danmu, &format!("/rooms/film/danmu?{query}")).await;
         let told = String::from_utf8_lossy(&reply.body).into_owned();
@@ -136,10 +136,10 @@ async fn who_may_watch_may_fetch_and_nobody_else() {
     assert_eq!(with("not.a.token").await.status, 401);
     assert_eq!(with(&token("ann", "viewer", 0)).await.status, 401, "expired");
     let (status, _) = danmu.admin("POST", "/rooms/club/bans", r#"{"user":"ann"}"#).await;
-    assert_eq!(status, 200);
+    assert_eq!(status, 204);
     assert_eq!(with(&token("ann", "viewer", 60)).await.status, 403, "banned since");
-    let twice = format!("Authorization: Bearer a\r\nSec-WebSocket-Protocol: danmu.v1.json, token.b\r\n");
-    assert_eq!(ask(&danmu, "GET", path, &twice).await.status, 400);
+    let twice = "Authorization: Bearer a\r\nSec-WebSocket-Protocol: danmu.v1.json, token.b\r\n";
+    assert_eq!(ask(&danmu, "GET", path, twice).await.status, 400);
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ struct Told {
 async fn talk(mut viewer: Viewer, name: usize, stop: Arc<AtomicBool>) -> (Viewer, Told) {
     let mut told = Told::default();
     let mut number = 0u64;
-    let mut note = |event: Event, told: &mut Told| match event {
+    let note = |event: Event, told: &mut Told| match event {
         Event::Chat(chat) => drop(told.heard.insert(chat.id)),
         Event::Ack(ack) => {
             assert!(ack.shown, "nothing is sampled here");
