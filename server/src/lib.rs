@@ -7,6 +7,8 @@
 //! relay  gate  rows  catalog  segments    what it needs, each ignorant of the others
 //! wire   crds               words and types, no I/O (crates of their own)
 //! ```
+//!
+//! One neighbour borrows from another: `segments` has the relay's way to Redis.
 
 pub mod admin;
 pub mod catalog;

@@ -308,7 +308,6 @@ impl Sessions {
             n: 1,
         };
         let id = chat.id.clone();
-        room.offered();
         let exempt = role >= Role::Moderator || !room.is_capped();
         if !exempt && !room.gate.sample(viewer.sender(), room.share(&policy), io.now) {
             room.left_out();

@@ -128,6 +128,7 @@ impl Room {
 
     /// A message was left out of the sample; the others learn the count in `stats`.
     pub fn left_out(&self) {
+        self.offered.fetch_add(1, Ordering::Relaxed);
         self.sampled.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -166,6 +167,7 @@ impl Room {
     /// Says something on this pod: to its viewers at once, to other pods with the next flush. While viewers
     /// fetch because the room sheds load, it is recorded only.
     pub fn say(&self, chat: Chat) {
+        self.offered.fetch_add(1, Ordering::Relaxed);
         let event = Event::Chat(chat);
         self.record(&event);
         let Event::Chat(chat) = event else { return };

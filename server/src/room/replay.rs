@@ -80,6 +80,7 @@ impl Room {
 
     /// Keeps what was said at a position; `told` learns whether it was kept. False when too much waits.
     pub fn keep(&self, at: u64, chat: Chat, told: Told) -> bool {
+        self.offered.fetch_add(1, Ordering::Relaxed);
         let Some(recording) = self.replay().recording else { return false };
         let placed = Placed { at, event: Event::Chat(chat) };
         self.segments.keep_told(&self.id, recording.into(), placed, told)
@@ -116,11 +117,6 @@ impl Room {
             _ => None,
         };
         self.segments.fetch(&self.id, range, live).await
-    }
-
-    /// Counts what was said, shown or not.
-    pub fn offered(&self) {
-        self.offered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Once a second: whether to shed load, from what all pods of the room have told.

@@ -29,8 +29,7 @@ const GROWING: Duration = Duration::from_secs(1);
 const OVER: Duration = Duration::from_secs(10);
 /// A segment grows for so long after its end: what was said in it is on its way to the store.
 const LATE: u64 = 5_000;
-/// Answers made at once, and how long one more waits for its turn.
-const BUILDERS: usize = 4;
+/// How long an answer waits for its turn to be made.
 const TURN: Duration = Duration::from_secs(2);
 /// For one answer to be made.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -143,7 +142,9 @@ impl Answers {
         };
         let cache = Cache::builder().max_capacity(CACHED).weigher(size).expire_after(Fresh);
         let cache = cache.support_invalidation_closures().build();
-        Answers { store, metrics, cache, builders: Arc::new(Semaphore::new(BUILDERS)) }
+        // Whoever asks for ranges that nobody has asked for must not take the cores from the viewers.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Answers { store, metrics, cache, builders: Arc::new(Semaphore::new((cores / 2).max(1))) }
     }
 
     pub(super) async fn fetch(

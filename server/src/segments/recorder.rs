@@ -221,7 +221,7 @@ impl Writer {
                         return answers.forget(&room);
                     }
                     Err(error) => {
-                        tracing::warn!(%error, attempt, room = &*room, "a removal failed in the recording")
+                        tracing::warn!(%error, attempt, room = &*room, "a removal failed in the recording");
                     }
                 }
             }

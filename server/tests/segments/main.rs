@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
+mod crash;
 mod fetch;
 mod replay;
 mod shedding;

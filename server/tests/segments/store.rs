@@ -216,7 +216,7 @@ async fn a_file_outlives_its_process_and_belongs_to_one() {
     let file = folder.path().join("segments.redb");
     let first = Embedded::open(&file).unwrap();
     first.append(&[chat("a", 1, "one", "ann")]).await.unwrap();
-    let second = Embedded::open(&file).err().expect("two processes must not write to one file");
+    let second = Embedded::open(&file).expect_err("two processes must not write to one file");
     assert!(second.to_string().contains("open"), "{second}");
     drop(first);
     let again = Embedded::open(&file).unwrap();

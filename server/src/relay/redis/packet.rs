@@ -157,8 +157,14 @@ mod tests {
         assert_eq!(sender(&bytes), Some(&b"POD"[..]));
         let expected = Packet::Chat { pod: "POD", before: 7, sent: 99, chats: vec![said] };
         assert_eq!(Packet::parse(&bytes), Some(expected));
-        let here = here("POD", 3, 2);
-        assert_eq!(Packet::parse(&here), Some(Packet::Here { pod: "POD", viewers: 3, senders: 2 }));
+        let here = here("POD", 3, 2, 40);
+        assert_eq!(
+            Packet::parse(&here),
+            Some(Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 40 })
+        );
+        // A pod of an earlier version tells no messages.
+        let earlier = Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 0 };
+        assert_eq!(Packet::parse(b"HPOD 3 2"), Some(earlier));
         assert_eq!(Packet::parse(&gone("POD")), Some(Packet::Gone { pod: "POD" }));
         let event = Event::Gift(Gift { offset: 4, gift: "rose".into(), ..Gift::default() });
         let bytes = format!("PE 4 {}", serde_json::to_string(&event).unwrap());
