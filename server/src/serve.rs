@@ -56,6 +56,7 @@ pub struct Server {
     pub drain: Arc<Drain>,
     /// The rows' counters.
     pub metrics: Arc<rows::Metrics>,
+    segments: Arc<Segments>,
     inboxes: Arc<Inboxes<edge::session::Viewer, Order>>,
     workers: Workers,
     stop: oneshot::Sender<()>,
@@ -164,7 +165,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         }
     }
     tokio::spawn(take(changes, given, Arc::clone(&edge), Arc::clone(&drain)));
-    tokio::spawn(trim(Arc::clone(&rooms), segments));
+    tokio::spawn(trim(Arc::clone(&rooms), Arc::clone(&segments)));
     tokio::spawn(tend(rooms));
     tokio::spawn(listener::run(edge, public, async {
         let _ = stopped.await;
@@ -175,6 +176,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         admin: addresses.1,
         drain,
         metrics: rows_metrics,
+        segments,
         inboxes,
         workers,
         stop,
@@ -262,5 +264,7 @@ impl Server {
         let _ = self.stop.send(());
         self.inboxes.stop();
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
+        // Nobody is left who could say more.
+        self.segments.settle().await;
     }
 }

@@ -36,8 +36,10 @@ impl Collector for SheddingRooms {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (name, help) = ("shedding_rooms", "Rooms that shed load, by stage: sample, tick, fetch");
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (stage, rooms) in ["sample", "tick", "fetch"].iter().zip(self.0.shedding()) {
-            let labels = [("stage", *stage)];
+        let shedding = self.0.shedding();
+        for (stage, name) in (1..).zip(["sample", "tick", "fetch"]) {
+            let rooms = shedding.iter().filter(|(_, other)| *other == stage).count() as u64;
+            let labels = [("stage", name)];
             ConstGauge::new(rooms).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

@@ -197,15 +197,11 @@ impl Rooms {
         recordings.collect()
     }
 
-    /// How many open rooms shed load, by stage.
-    pub fn shedding(&self) -> [u64; 3] {
-        let mut stages = [0; 3];
-        for room in self.open().values() {
-            if let Some(stage) = stages.get_mut(usize::from(room.stage()).wrapping_sub(1)) {
-                *stage += 1;
-            }
-        }
-        stages
+    /// The open rooms that shed load, with how far, from 1 to 3.
+    pub fn shedding(&self) -> Vec<(String, u8)> {
+        let open = self.open();
+        let stages = open.values().map(|room| (room.id.to_string(), room.stage()));
+        stages.filter(|(_, stage)| *stage > 0).collect()
     }
 
     /// The open room, opened if the catalog allows it.

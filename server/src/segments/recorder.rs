@@ -7,7 +7,7 @@ use std::{
 };
 
 use danmu_wire::{Placed, Removed};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, BadRange, Clock, Fetch, Keep, Metrics, Range, Store, Write, answer::Answers};
 
@@ -30,8 +30,17 @@ pub type Told = Box<dyn FnOnce(bool) + Send>;
 
 enum Job {
     Keep(Write, Option<Told>),
-    Erase { room: Arc<str>, removed: Removed, now: u64 },
-    Trim { room: Arc<str>, keep: Keep },
+    Erase {
+        room: Arc<str>,
+        removed: Removed,
+        now: u64,
+    },
+    Trim {
+        room: Arc<str>,
+        keep: Keep,
+    },
+    /// Told when all before it is done.
+    Settle(oneshot::Sender<()>),
 }
 
 /// Segments of all rooms of this process: the way in and out.
@@ -109,6 +118,19 @@ impl Segments {
         let _ = self.jobs.try_send(Job::Trim { room: Arc::clone(room), keep });
     }
 
+    /// Waits until all that waits is written, or for as long as one write may take: the process is about to end.
+    pub async fn settle(&self) {
+        let (tell, told) = oneshot::channel();
+        let settled = async {
+            if self.jobs.send(Job::Settle(tell)).await.is_ok() {
+                let _ = told.await;
+            }
+        };
+        if tokio::time::timeout(DEADLINE, settled).await.is_err() {
+            tracing::warn!("the last messages could not be recorded in time");
+        }
+    }
+
     /// What was said in the range; `live` is where the live video is, if there is one.
     ///
     /// # Errors
@@ -146,6 +168,7 @@ impl Writer {
         let mut jobs = Vec::with_capacity(AT_ONCE);
         while queue.recv_many(&mut jobs, AT_ONCE).await > 0 {
             let (mut writes, mut told) = (Vec::new(), Vec::new());
+            let mut settled = Vec::new();
             for job in jobs.drain(..) {
                 match job {
                     Job::Keep(write, tell) => {
@@ -158,9 +181,13 @@ impl Writer {
                         self.erase(room, removed, now);
                     }
                     Job::Trim { room, keep } => self.trim(&room, keep).await,
+                    Job::Settle(tell) => settled.push(tell),
                 }
             }
             self.write(writes, told).await;
+            for tell in settled {
+                let _ = tell.send(());
+            }
         }
     }
 

@@ -65,7 +65,10 @@ export class Replay {
   }
 
   start(): void {
-    this.#look();
+    // A live room tells all its viewers to fetch in one moment; they must not all come in one.
+    const wait = this.options.live ? this.options.random() * LIVE_AGAIN_MS : 0;
+    if (wait > 0) this.#cancel = this.options.clock.after(wait, () => this.#look());
+    else this.#look();
   }
 
   stop(): void {
@@ -135,7 +138,7 @@ export class Replay {
     segment.loading = false;
     if (trouble === undefined) {
       segment.backoff.reset();
-      segment.due = clock.now() + (live ? LIVE_AGAIN_MS : AGAIN_MS);
+      segment.due = clock.now() + (live ? LIVE_AGAIN_MS : AGAIN_MS) * (0.75 + this.options.random() / 2);
     } else {
       segment.due = clock.now() + segment.backoff.next();
     }
