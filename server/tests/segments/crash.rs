@@ -23,7 +23,8 @@ spec:
   recording: {}
   limits: {messagesPerSecond: 1000, perViewer: {messages: 100, seconds: 1}}
   moderation: {anonymous: Speak}
----apiVersion: danmu.live/v1alpha1
+---
+apiVersion: danmu.live/v1alpha1
 kind: DanmuRoom
 metadata: {name: film}
 spec: {mode: OnDemand, moderation: {anonymous: Speak}}
