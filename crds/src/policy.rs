@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Kinds, Limits, Moderation, WordSource, Words};
+use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Kinds, Limits, Moderation, Replay, WordSource, Words};
 
 /// Everything a server needs to know to run one room, with nothing left to default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct RoomPolicy {
     pub combo_milliseconds: u32,
     /// Under so many viewers it is told who comes in.
     pub enter_below: u32,
+    /// Recording, replays and load shedding.
+    pub replay: Replay,
 }
 
 impl Default for RoomPolicy {
@@ -82,6 +84,7 @@ pub fn policy(fleet: Option<&DanmuFleetSpec>, room: Option<&DanmuRoomSpec>) -> R
         words_from: joined_sources(sources),
         combo_milliseconds: first(kinds, |k: &Kinds| k.combo_milliseconds).unwrap_or(3000),
         enter_below: first(kinds, |k| k.enter_below).unwrap_or(0),
+        replay: Replay::of(room),
     }
 }
 

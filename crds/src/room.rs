@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
-use crate::{Kinds, RoomStatus, Words, schema::plain_numbers};
+use crate::{Kinds, Recording, RoomMode, RoomStatus, Shedding, Words, schema::plain_numbers};
 
 /// One room. Its name is the room id that viewers connect to.
 // The grammar is narrower than Kubernetes' own (which allows dots and 253 characters), because the id is
@@ -32,7 +32,11 @@ use crate::{Kinds, RoomStatus, Words, schema::plain_numbers};
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
-        .message("metadata.name is the room id: 1 to 63 of a-z, 0-9 and -, with no - at either end")
+        .message("metadata.name is the room id: 1 to 63 of a-z, 0-9 and -, with no - at either end"),
+    validation = Rule::new("!has(self.spec.recording) || has(self.spec.startedAt) || (has(self.spec.mode) && self.spec.mode == 'OnDemand')")
+        .message("a Live room is recorded from startedAt on: give it, the moment of the video's beginning"),
+    validation = Rule::new("!has(self.spec.shedding) || (has(self.spec.recording) && has(self.spec.startedAt))")
+        .message("shedding ends with viewers who fetch what is recorded: give recording and startedAt")
 )]
 #[schemars(transform = RecursiveTransform(plain_numbers))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -55,6 +59,19 @@ pub struct DanmuRoomSpec {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_pods: u32,
+    /// How viewers get what is said: Live, or OnDemand for a replay. May be switched at any time.
+    #[serde(default, skip_serializing_if = "is_live")]
+    pub mode: RoomMode,
+    /// The moment of the video's beginning, such as 2026-11-01T18:00:00Z: position 0 of what is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "moment")]
+    pub started_at: Option<Timestamp>,
+    /// Keeps what is said by its position in the video; an OnDemand room has it in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
+    /// Sheds load when there is too much of it; never if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shedding: Option<Shedding>,
     /// Overrides the fleet's `defaults.limits`, field by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -77,11 +94,20 @@ impl Default for DanmuRoomSpec {
             expected_viewers: 0,
             schedule: Vec::new(),
             min_pods: one(),
+            mode: RoomMode::Live,
+            started_at: None,
+            recording: None,
+            shedding: None,
             limits: None,
             moderation: None,
             kinds: None,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_live(mode: &RoomMode) -> bool {
+    *mode == RoomMode::Live
 }
 
 fn one() -> u32 {

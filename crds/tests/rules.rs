@@ -220,7 +220,7 @@ fn every_rule_compiles_has_a_message_and_keeps_to_the_cost_budget() {
             assert!(rule["message"].as_str().is_some_and(|message| message.len() > 20), "{path}: {rule}");
         }
     }
-    assert_eq!(rules, 12, "a new rule needs its tests above");
+    assert_eq!(rules, 16, "a new rule needs its tests above");
 }
 
 /// A manifest with `value` at `path`, such as `DanmuRoom.spec.limits.history`, and all it needs beside.
@@ -232,6 +232,13 @@ fn with(path: &str, value: Value) -> Value {
         let (name, index) = field.strip_suffix("[]").map_or((field, None), |name| (name, Some(0)));
         match name {
             "perViewer" => place[name] = json!({"messages": 1, "seconds": 1}),
+            "recording" => {
+                place["mode"] = json!("OnDemand");
+            }
+            "shedding" => {
+                place["startedAt"] = json!("2026-11-01T18:00:00Z");
+                place["recording"] = json!({});
+            }
             "gateway" => place[name] = json!({"name": "a"}),
             "schedule" if index.is_some() => {
                 let (start, end) = ("2026-11-01T18:00:00Z", "2026-11-01T22:00:00Z");
@@ -392,6 +399,21 @@ fn fields_that_belong_together_are_held_against_each_other() {
     taken(&fleet(json!({"route": {"gateway": gateway}})));
     let both = fleet(json!({"route": {"gateway": gateway, "ingress": ingress}}));
     refused(&both, "gateway or ingress, and not both", "gateway or ingress, and not both");
+}
+
+#[test]
+fn what_a_room_records_has_a_beginning_and_what_it_sheds_is_recorded() {
+    let started = "2026-11-01T18:00:00Z";
+    taken(&room(json!({"mode": "OnDemand"})));
+    taken(&room(json!({"mode": "OnDemand", "recording": {"retentionDays": 7}})));
+    taken(&room(json!({"startedAt": started, "recording": {"maxBytes": 1 << 20}})));
+    taken(&room(json!({"startedAt": started, "recording": {}, "shedding": {"viewersAbove": 9}})));
+    let (began, recorded) = ("recorded from startedAt on", "fetch what is recorded");
+    refused(&room(json!({"recording": {}})), began, began);
+    refused(&room(json!({"mode": "Live", "recording": {}})), began, began);
+    refused(&room(json!({"startedAt": started, "shedding": {"viewersAbove": 9}})), recorded, recorded);
+    let nothing = json!({"startedAt": started, "recording": {}, "shedding": {}});
+    refused(&room(nothing), "give viewersAbove", "give viewersAbove");
 }
 
 #[test]

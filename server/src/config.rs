@@ -79,6 +79,9 @@ pub struct Flags {
     /// File with the certificate (PEM) that signed the Redis server's, if the system does not know it
     #[arg(long, env = "DANMU_REDIS_CA", value_name = "FILE")]
     pub redis_ca: Option<PathBuf>,
+    /// File in which what rooms record is kept; without it in Redis, or without that in memory
+    #[arg(long, env = "DANMU_SEGMENTS", value_name = "FILE")]
+    pub segments: Option<PathBuf>,
     /// The fleet's namespace and name, which all its pods share in Redis
     #[arg(long, env = "DANMU_FLEET", default_value = "local/default", value_name = "NAMESPACE/NAME")]
     pub fleet: String,
@@ -184,6 +187,12 @@ impl Flags {
             });
         let keys = self.keys(&mut faults);
         let redis = self.redis(&mut faults);
+        if self.segments.is_some() && redis.is_some() {
+            faults.push(
+                "--segments and --redis: pods share what is recorded in Redis; leave --segments away"
+                    .to_owned(),
+            );
+        }
         match (public, admin, origins, keys) {
             (Some(public), Some(admin), Ok(origins), Some(keys)) if faults.is_empty() => {
                 Ok(Config { public, admin, trusted, origins, keys, redis, limits: Limits::default() })
@@ -347,6 +356,12 @@ mod tests {
     fn an_admin_address_that_others_reach_needs_a_token() {
         assert_eq!(faults(&["--admin=0.0.0.0:9090"]).len(), 1);
         assert_eq!(faults(&["--admin=0.0.0.0:9090", "--admin-token=long-enough"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_of_segments_is_for_a_process_that_is_alone() {
+        assert_eq!(faults(&["--segments=a.redb"]), Vec::<String>::new());
+        assert_eq!(faults(&["--segments=a.redb", "--redis=redis://127.0.0.1"]).len(), 1);
     }
 
     #[test]

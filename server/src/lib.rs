@@ -4,9 +4,11 @@
 //! admin  drain              what the operator of this process asks of it
 //! edge                      what comes in
 //! room                      what a room is and does
-//! relay  gate  rows  catalog    what it needs, each ignorant of the others
+//! relay  gate  rows  catalog  segments    what it needs, each ignorant of the others
 //! wire   crds               words and types, no I/O (crates of their own)
 //! ```
+//!
+//! One neighbour borrows from another: `segments` has the relay's way to Redis.
 
 pub mod admin;
 pub mod catalog;
@@ -17,4 +19,5 @@ pub mod gate;
 pub mod relay;
 pub mod room;
 pub mod rows;
+pub mod segments;
 pub mod serve;

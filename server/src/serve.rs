@@ -34,11 +34,14 @@ use crate::{
     relay::{self, Memory, Relay, redis::Redis},
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
+    segments::{self, Segments},
 };
 use settings::Given;
 
 /// How often rooms are tended: stats told, empty ones forgotten.
 const TEND: Duration = Duration::from_secs(1);
+/// How often all recordings are looked through for what is too old.
+const TRIM: Duration = Duration::from_secs(1800);
 /// Descriptors kept for everything that is not a viewer.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -53,6 +56,7 @@ pub struct Server {
     pub drain: Arc<Drain>,
     /// The rows' counters.
     pub metrics: Arc<rows::Metrics>,
+    segments: Arc<Segments>,
     inboxes: Arc<Inboxes<edge::session::Viewer, Order>>,
     workers: Workers,
     stop: oneshot::Sender<()>,
@@ -80,6 +84,9 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     let (inboxes, polls) = Inboxes::new(if flags.workers == 0 { cores } else { flags.workers })?;
     let batching =
         state::Settings { tick: Duration::from_millis(flags.tick_ms), ..state::Settings::default() };
+    let segment_metrics = Arc::new(segments::Metrics::default());
+    let store = store(flags, &config)?;
+    let segments = Segments::new(store, Arc::clone(&segment_metrics), &runtime);
     let relay_metrics = Arc::new(relay::Metrics::default());
     let relay = Arc::new(match config.redis {
         None => Relay::Memory(Memory::default()),
@@ -95,7 +102,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         }
     });
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
-    let rooms = Rooms::new(fan_out, Arc::clone(&relay), batching, runtime.clone());
+    let rooms = Rooms::new(fan_out, Arc::clone(&relay), Arc::clone(&segments), batching, runtime.clone());
     rooms.on_expel(expel(&inboxes));
     let told = Arc::clone(&inboxes);
     rooms.on_tell(Box::new(move |at, frame| {
@@ -110,6 +117,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     rows_metrics.register(&mut registry);
     edge_metrics.register(&mut registry);
     relay_metrics.register(&mut registry);
+    segment_metrics.register(&mut registry);
     admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
     registry.register_collector(Box::new(edge::metrics::KeySetLooks(Arc::clone(&keys))));
@@ -165,6 +173,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         }
     }
     tokio::spawn(take(changes, given, Arc::clone(&edge), Arc::clone(&drain)));
+    tokio::spawn(trim(Arc::clone(&rooms), Arc::clone(&segments)));
     tokio::spawn(tend(rooms));
     tokio::spawn(listener::run(edge, public, async {
         let _ = stopped.await;
@@ -175,9 +184,21 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         admin: addresses.1,
         drain,
         metrics: rows_metrics,
+        segments,
         inboxes,
         workers,
         stop,
+    })
+}
+
+/// Where what rooms record is kept.
+fn store(flags: &Flags, config: &Config) -> std::io::Result<Arc<dyn segments::Store>> {
+    Ok(match (&config.redis, &flags.segments) {
+        (Some(address), _) => Arc::new(segments::Shared::new(address.clone(), &flags.fleet)),
+        (None, Some(file)) => Arc::new(segments::Embedded::open(file).map_err(|error| {
+            std::io::Error::other(format!("--segments: {} cannot be opened: {error}", file.display()))
+        })?),
+        (None, None) => Arc::new(segments::Embedded::in_memory().map_err(std::io::Error::other)?),
     })
 }
 
@@ -214,6 +235,18 @@ async fn take(mut changes: watch::Receiver<Arc<Catalog>>, given: Given, edge: Ar
     }
 }
 
+/// Recordings of rooms that nobody writes to any more grow old as well.
+async fn trim(rooms: Arc<Rooms>, segments: Arc<Segments>) {
+    loop {
+        tokio::time::sleep(TRIM).await;
+        for (room, keep) in rooms.recorded() {
+            segments.trim(&room, keep);
+            // One by one, so that thousands of rooms do not fill the queue.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 async fn tend(rooms: Arc<Rooms>) {
     let mut tick = tokio::time::interval(TEND);
     loop {
@@ -239,5 +272,7 @@ impl Server {
         let _ = self.stop.send(());
         self.inboxes.stop();
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
+        // Nobody is left who could say more.
+        self.segments.settle().await;
     }
 }

@@ -270,7 +270,10 @@ fn scrape(text: &str) -> BTreeMap<String, f64> {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let labels = name.split_once('{').map_or("", |(_, labels)| labels);
             for label in labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('=')) {
-                assert!(["code", "reason", "le"].contains(&label.0), "a label for each viewer? {line}");
+                assert!(
+                    ["code", "reason", "result", "stage", "le"].contains(&label.0),
+                    "a label for each viewer? {line}"
+                );
             }
             assert!(values.insert(name.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
         }

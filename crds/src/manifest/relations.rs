@@ -1,14 +1,26 @@
 //! The rules of the schemas that hold several fields against each other, in the form for files. The tests hold
 //! the two forms against each other.
 
-use crate::{DanmuFleetSpec, DanmuRoomSpec};
+use crate::{DanmuFleetSpec, DanmuRoomSpec, RoomMode};
 
 /// What a room's fields say against each other.
 pub(super) fn of_room(spec: &DanmuRoomSpec) -> Vec<String> {
     let upside_down = spec.schedule.iter().enumerate().filter(|(_, window)| window.start >= window.end);
-    upside_down
+    let mut faults: Vec<String> = upside_down
         .map(|(nth, _)| format!("spec.schedule[{nth}]: ends before it starts; correct one of the two"))
-        .collect()
+        .collect();
+    if spec.recording.is_some() && spec.started_at.is_none() && spec.mode == RoomMode::Live {
+        faults.push("spec.recording: a Live room is recorded from startedAt on; add startedAt".to_owned());
+    }
+    if spec.shedding.is_some() && (spec.recording.is_none() || spec.started_at.is_none()) {
+        faults.push(
+            "spec.shedding: viewers then fetch what is recorded; add recording and startedAt".to_owned(),
+        );
+    }
+    if spec.shedding.is_some_and(|s| s.viewers_above.is_none() && s.messages_per_second_above.is_none()) {
+        faults.push("spec.shedding: is empty; give viewersAbove, messagesPerSecondAbove or both".to_owned());
+    }
+    faults
 }
 
 /// What a fleet's fields say against each other.

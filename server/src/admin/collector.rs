@@ -28,6 +28,24 @@ impl Collector for BusyRooms {
     }
 }
 
+/// Rooms that shed load, for the registry that has our prefix.
+#[derive(Debug)]
+pub(super) struct SheddingRooms(pub(super) Arc<Rooms>);
+
+impl Collector for SheddingRooms {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (name, help) = ("shedding_rooms", "Rooms that shed load, by stage: sample, tick, fetch");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let shedding = self.0.shedding();
+        for (stage, name) in (1..).zip(["sample", "tick", "fetch"]) {
+            let rooms = shedding.iter().filter(|(_, other)| *other == stage).count() as u64;
+            let labels = [("stage", name)];
+            ConstGauge::new(rooms).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// A registry of its own: these names have no prefix, as Prometheus's client libraries agreed.
 pub(super) fn process() -> Registry {
     let mut registry = Registry::default();

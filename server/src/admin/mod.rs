@@ -125,6 +125,7 @@ fn health() -> Routes {
 /// Registers what is looked up when metrics are read.
 pub fn register(registry: &mut Registry, rooms: &Arc<Rooms>) {
     registry.register_collector(Box::new(collector::BusyRooms(Arc::clone(rooms))));
+    registry.register_collector(Box::new(collector::SheddingRooms(Arc::clone(rooms))));
 }
 
 /// All routes.

@@ -34,6 +34,8 @@ pub(super) struct Load {
     capacity: usize,
     /// Viewers by room, rooms without viewers left out.
     rooms: BTreeMap<String, u64>,
+    /// Rooms that shed load, with how far: 1 shows less, 2 writes less often too, 3 lets viewers fetch.
+    shedding: BTreeMap<String, u8>,
     /// Whether a drain is on.
     draining: bool,
     /// Seconds until its deadline; null without a drain.
@@ -50,6 +52,7 @@ pub(super) async fn load(State(admin): State<Arc<Admin>>) -> Json<Load> {
         viewers: admin.rows.viewers.get(),
         capacity: admin.capacity,
         rooms: rooms.map(|room| (room.id, room.viewers)).collect(),
+        shedding: admin.edge.rooms.shedding().into_iter().collect(),
         draining: seconds_left.is_some(),
         seconds_left,
     })

@@ -30,7 +30,7 @@ use crate::rows::Arrival;
 /// Between our 101 and the socket in our hands.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(5);
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Answers one request.
 pub(super) fn answer(

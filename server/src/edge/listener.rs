@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     address,
     admission::{Admission, Permit, Refused},
-    http,
+    danmu, http,
     metrics::Metrics,
     origin::Origins,
     session::{Order, Viewer},
@@ -164,7 +164,12 @@ async fn serve(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, permit: Per
         let edge = Arc::clone(&edge);
         let permit = Arc::clone(&permit);
         async move {
-            Ok::<_, std::convert::Infallible>(http::answer(&edge, request, peer, &permit, Instant::now()))
+            let fetched = danmu::room(request.uri().path()).map(str::to_owned);
+            let answer = match fetched {
+                Some(room) => danmu::answer(&edge, &request, &room, peer).await,
+                None => http::answer(&edge, request, peer, &permit, Instant::now()),
+            };
+            Ok::<_, std::convert::Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod admission;
+mod danmu;
 mod http;
 pub mod listener;
 pub mod metrics;

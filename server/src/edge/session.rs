@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     gate::{Bucket, Rate, Speaker},
-    room::{ActError, Acted, Address, Entrance, Room, Rooms, Visitor},
+    room::{ActError, Acted, Address, Destination, Entrance, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
 };
 
@@ -416,6 +416,10 @@ impl Sessions {
             return self.refuse(say.reference, RefusalCode::NotInRoom, None, io);
         };
         let policy = room.policy();
+        let destination = room.destination(say.at);
+        if destination == Destination::Nowhere {
+            return self.refuse(say.reference, RefusalCode::Position, None, io);
+        }
         let role = viewer.role();
         let user = viewer.claims.as_ref().map(|claims| claims.sub.as_str());
         let speaker = Speaker { user, address: viewer.address, role };
@@ -440,20 +444,57 @@ impl Sessions {
             io.send(&frame::personal(&[ack]));
             return io.send(&frame::personal(&[Event::Chat(chat)]));
         }
+        if held && matches!(destination, Destination::Position(_)) {
+            // Nobody looks at a replay's desk while it is watched.
+            return self.refuse(say.reference, RefusalCode::BlockedWord, None, io);
+        }
         if held {
             return self.hold(viewer, room, chat, say.reference, io);
         }
-        let exempt = role >= Role::Moderator;
+        let exempt = role >= Role::Moderator || !room.is_capped();
         if !exempt && !room.gate.sample(viewer.sender(), room.share(&policy), io.now) {
             room.left_out();
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
+        if let Destination::Position(at) = destination {
+            return self.keep(viewer, &room, chat, at, say.reference, io);
+        }
         room.say(chat);
         self.metrics.accepted.inc();
         let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
         io.send(&frame::personal(&[ack]));
+    }
+
+    /// Keeps what was said at its position; the viewer is answered once it is kept.
+    fn keep(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        chat: Chat,
+        at: u64,
+        reference: Option<String>,
+        io: &mut Io<'_>,
+    ) {
+        let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        let (worker, connection, number) = (io.worker, io.connection, viewer.number);
+        let (id, again) = (chat.id.clone(), reference.clone());
+        let told = Box::new(move |kept: bool| {
+            let answer = if kept {
+                metrics.accepted.inc();
+                Event::Ack(Ack { reference, id, shown: true, held: false })
+            } else {
+                metrics.refused(RefusalCode::Busy);
+                let text = RefusalCode::Busy.text().to_owned();
+                Event::Refused(Refused { reference, code: RefusalCode::Busy, text, retry_ms: None })
+            };
+            let frame = frame::personal(&[answer]);
+            inboxes.visit_one(worker, connection, Order::Tell(number, frame));
+        });
+        if !room.keep(at, chat, told) {
+            self.refuse(again, RefusalCode::Busy, None, io);
+        }
     }
 
     /// A fresh token of the same user takes the old one's place; silence is the answer when it is good. A

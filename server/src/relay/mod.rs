@@ -119,6 +119,8 @@ pub struct Here {
     pub viewers: u64,
     /// Distinct senders on this pod in the last two seconds.
     pub senders: u32,
+    /// Messages said each second on this pod, shown or not.
+    pub messages: u32,
 }
 
 /// Takes what the relay brings. None of it may block.

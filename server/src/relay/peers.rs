@@ -22,6 +22,8 @@ pub struct Peers {
     pub senders: u32,
     /// How many of them have no sender.
     pub silent: u32,
+    /// Messages said on them each second, shown or not.
+    pub messages: u32,
 }
 
 impl Peers {
@@ -54,6 +56,7 @@ impl Peers {
 struct Peer {
     viewers: u64,
     senders: u32,
+    messages: u32,
     heard: Instant,
     /// How many chats it has published to this room, as far as we know.
     published: Option<u64>,
@@ -85,9 +88,17 @@ impl Roster {
             return false;
         }
         if self.pods.len() < MAX_PODS {
-            self.pods.insert(pod.to_owned(), Peer { viewers, senders, heard: now, published: None });
+            let peer = Peer { viewers, senders, messages: 0, heard: now, published: None };
+            self.pods.insert(pod.to_owned(), peer);
         }
         true
+    }
+
+    /// How many messages are said on a known pod each second.
+    pub fn said(&mut self, pod: &str, messages: u32) {
+        if let Some(peer) = self.pods.get_mut(pod) {
+            peer.messages = messages;
+        }
     }
 
     /// A pod has closed the room.
@@ -134,6 +145,7 @@ impl Roster {
             viewers: sum.viewers.saturating_add(peer.viewers),
             senders: sum.senders.saturating_add(peer.senders),
             silent: sum.silent + u32::from(peer.senders == 0),
+            messages: sum.messages.saturating_add(peer.messages),
         })
     }
 }
@@ -184,6 +196,7 @@ mod tests {
                     viewers: 0,
                     senders: all - own,
                     silent: silent - u32::from(*own == 0),
+                    messages: 0,
                 };
                 peers.share(cap, *own)
             }).sum();

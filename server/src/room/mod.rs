@@ -8,7 +8,9 @@ mod desk;
 pub mod id;
 mod moderation;
 mod policies;
+mod replay;
 mod rooms;
+mod shedding;
 pub mod state;
 
 use std::{
@@ -22,7 +24,7 @@ use std::{
 use arc_swap::ArcSwap;
 use danmu_crds::RoomPolicy;
 use danmu_wire::{
-    Chat, Enter, Event, Mode, Position, Stats,
+    Chat, Enter, Event, Mode, OnDemand, Position, Stats,
     frame::{self, Format},
 };
 use tokio::sync::Notify;
@@ -31,9 +33,11 @@ use crate::{
     gate::{Anonymous, Bucket, Gate, Policy, Rate},
     relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
+    segments::Segments,
 };
 use desk::Desk;
 pub use desk::{ActError, Acted, Address, Tell};
+pub use replay::Destination;
 pub use rooms::{Entrance, Expel, Expelled, Rooms, Summary, Visitor};
 use state::{Batch, Next, State};
 
@@ -64,6 +68,8 @@ pub struct Room {
     pub id: Arc<str>,
     /// What may be said here by whom; swapped when the manifest changes.
     policy: ArcSwap<Policy>,
+    /// What the policy was compiled from.
+    source: ArcSwap<RoomPolicy>,
     /// Mutes, bans and rate limits at work here.
     pub gate: Gate,
     state: Mutex<State>,
@@ -84,6 +90,12 @@ pub struct Room {
     arrivals: Mutex<Bucket>,
     desk: Desk,
     tell: Arc<OnceLock<Tell>>,
+    /// Messages said here since load was last looked at, shown or not.
+    offered: AtomicU64,
+    shedder: Mutex<shedding::Shedder>,
+    /// The shedder's last word.
+    stage: AtomicU8,
+    segments: Arc<Segments>,
     relay: Arc<Relay>,
     fan_out: Arc<dyn FanOut>,
     runtime: tokio::runtime::Handle,
@@ -128,6 +140,7 @@ impl Room {
             .to_owned(),
             slow_mode_seconds: self.gate.slow_mode_seconds(&policy),
             max_length: rules.max_length,
+            on_demand: self.on_demand(),
         }
     }
 
@@ -140,6 +153,7 @@ impl Room {
 
     /// A message was left out of the sample; the others learn the count in `stats`.
     pub fn left_out(&self) {
+        self.offered.fetch_add(1, Ordering::Relaxed);
         self.sampled.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -148,10 +162,11 @@ impl Room {
     }
 
     /// Takes another policy; whether it is another one.
-    fn set_policy(&self, source: &RoomPolicy, policy: &Arc<Policy>) -> bool {
+    fn set_policy(&self, source: &Arc<RoomPolicy>, policy: &Arc<Policy>) -> bool {
         if Arc::ptr_eq(&self.policy.load(), policy) {
             return false;
         }
+        self.source.store(Arc::clone(source));
         self.policy.store(Arc::clone(policy));
         self.state().set_history(source.history as usize);
         self.tell_mode();
@@ -163,8 +178,11 @@ impl Room {
     fn tell_mode(&self) {
         let mut told = self.told_mode.lock().unwrap_or_else(PoisonError::into_inner);
         let mode = self.mode();
-        if *told != mode {
-            told.clone_from(&mode);
+        // The live position moves by itself and is no change.
+        let fixed =
+            Mode { on_demand: mode.on_demand.map(|it| OnDemand { at_ms: None, ..it }), ..mode.clone() };
+        if *told != fixed {
+            *told = fixed;
             self.tell(Event::Mode(mode));
         }
     }
@@ -178,9 +196,15 @@ impl Room {
         }
     }
 
-    /// Says something on this pod: to its viewers at once, to other pods with the next flush.
+    /// Says something on this pod: to its viewers at once, to other pods with the next flush. While viewers
+    /// fetch because the room sheds load, it is recorded only.
     pub fn say(&self, chat: Chat) {
-        self.take_live(vec![Event::Chat(chat)], true);
+        self.offered.fetch_add(1, Ordering::Relaxed);
+        let event = Event::Chat(chat);
+        self.record(&event);
+        if self.stage() < shedding::FETCH {
+            self.take_live(vec![event], true);
+        }
     }
 
     /// Tells on all pods who came in, while the room is small enough that anybody would look.
@@ -261,7 +285,7 @@ impl Room {
 
     /// How many messages a second this pod shows of the room's cap.
     pub fn share(&self, policy: &Policy) -> u32 {
-        let cap = policy.rules().messages_per_second;
+        let cap = self.shed(policy.rules().messages_per_second);
         if self.relay.is_degraded() {
             return self.peers().share_alone(cap);
         }
@@ -271,7 +295,7 @@ impl Room {
     fn here(&self, now: Instant) -> Here {
         let senders = self.gate.senders(now);
         self.announced.store(senders, Ordering::Relaxed);
-        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders }
+        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders, messages: self.messages() }
     }
 
     /// Does what the state asks for, until a worker or the tick goes on.
@@ -336,6 +360,7 @@ impl Room {
     /// Tells stats if they changed; whether the room may be forgotten.
     fn tend(&self, now: Instant) -> bool {
         self.sweep_desk(now);
+        self.look_at_load(now);
         let (here, viewers) = (self.viewers(), self.audience());
         let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
         if here > 0 {
@@ -348,7 +373,7 @@ impl Room {
             (tended.viewers, tended.mixed, tended.at) = (viewers, false, Some(now));
             drop(tended);
             let sampled = self.sampled.swap(0, Ordering::Relaxed);
-            let next = self.state().stats(Stats { viewers, sampled }, now);
+            let next = self.state().stats(Stats { viewers, sampled, shedding: self.stage() }, now);
             self.drive(next);
             return false;
         }

@@ -40,6 +40,10 @@ impl Policies {
         self.listed.keys().map(String::as_str)
     }
 
+    pub(super) fn sources(&self) -> impl Iterator<Item = (&str, &RoomPolicy)> {
+        self.listed.iter().map(|(id, compiled)| (id.as_str(), &*compiled.source))
+    }
+
     /// Compiles what changed since `old`.
     pub(super) fn compile(catalog: &Catalog, old: &Policies) -> Policies {
         let mut next = Policies { elsewhere: catalog.elsewhere.clone(), ..Policies::default() };

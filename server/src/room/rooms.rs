@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use danmu_crds::RoomPolicy;
 use danmu_wire::{CloseCode, Event, Gap, Held, Lane, Mode, Position, Settled, frame::Format};
 use tokio::sync::Notify;
 
@@ -24,6 +25,7 @@ use crate::{
     gate::{Gate, Policy},
     relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target, desk::unix_ms},
     rows::{FanOut, RoomKey},
+    segments::{Keep, Segments},
 };
 
 /// Whose connections to a room have to be closed here.
@@ -44,6 +46,7 @@ pub struct Rooms {
     policies: ArcSwap<Policies>,
     next_key: AtomicU64,
     relay: Arc<Relay>,
+    segments: Arc<Segments>,
     fan_out: Arc<dyn FanOut>,
     expel: OnceLock<Expel>,
     tell: Arc<OnceLock<Tell>>,
@@ -74,6 +77,7 @@ impl Rooms {
     pub fn new(
         fan_out: Arc<dyn FanOut>,
         relay: Arc<Relay>,
+        segments: Arc<Segments>,
         settings: Settings,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
@@ -83,6 +87,7 @@ impl Rooms {
             policies: ArcSwap::default(),
             next_key: AtomicU64::new(1),
             relay: Arc::clone(&relay),
+            segments,
             fan_out,
             expel: OnceLock::new(),
             tell: Arc::default(),
@@ -160,6 +165,32 @@ impl Rooms {
         self.policies.load().elsewhere.get(id).cloned()
     }
 
+    /// What is kept of all rooms.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Whether what is said in the room is kept, so that it can be fetched.
+    pub fn is_recorded(&self, id: &str) -> bool {
+        self.policies.load().of(id).is_some_and(|compiled| compiled.source.replay.recording.is_some())
+    }
+
+    /// The listed rooms whose recordings are to be trimmed, and to what.
+    pub fn recorded(&self) -> Vec<(Arc<str>, Keep)> {
+        let policies = self.policies.load();
+        let recordings = policies.sources().filter_map(|(id, source)| {
+            source.replay.recording.map(|recording| (Arc::from(id), recording.into()))
+        });
+        recordings.collect()
+    }
+
+    /// The open rooms that shed load, with how far, from 1 to 3.
+    pub fn shedding(&self) -> Vec<(String, u8)> {
+        let open = self.open();
+        let stages = open.values().map(|room| (room.id.to_string(), room.stage()));
+        stages.filter(|(_, stage)| *stage > 0).collect()
+    }
+
     /// The open room, opened if the catalog allows it.
     ///
     /// # Errors
@@ -179,7 +210,7 @@ impl Rooms {
             return Ok(Arc::clone(room));
         }
         let settings = Settings { history: source.history as usize, ..self.settings };
-        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy));
+        let room = self.new_room(Arc::from(id), settings, Arc::clone(source), Arc::clone(policy));
         rooms.insert(Arc::clone(&room.id), Arc::clone(&room));
         drop(rooms);
         // The relay answers through `Deliver`, which looks the room up.
@@ -187,13 +218,20 @@ impl Rooms {
         Ok(room)
     }
 
-    fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
+    fn new_room(
+        &self,
+        id: Arc<str>,
+        settings: Settings,
+        source: Arc<RoomPolicy>,
+        policy: Arc<Policy>,
+    ) -> Arc<Room> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let room = Arc::new_cyclic(|me| Room {
             key,
             id,
             policy: ArcSwap::new(policy),
+            source: ArcSwap::new(source),
             gate: Gate::default(),
             state: Mutex::new(State::new(settings, now)),
             seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
@@ -207,6 +245,10 @@ impl Rooms {
             arrivals: Mutex::default(),
             desk: super::desk::Desk::default(),
             tell: Arc::clone(&self.tell),
+            offered: AtomicU64::new(0),
+            shedder: Mutex::default(),
+            stage: AtomicU8::new(0),
+            segments: Arc::clone(&self.segments),
             relay: Arc::clone(&self.relay),
             fan_out: Arc::clone(&self.fan_out),
             runtime: self.runtime.clone(),
@@ -326,6 +368,8 @@ impl Deliver for Rooms {
 
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
         let room = self.get(room).ok_or(PublishError::Away)?;
+        // Recorded even if it is brought again: it is kept once, by its id.
+        room.record(&event);
         let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
         room.drive(next);
         Ok(())

@@ -104,6 +104,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct State {
     settings: Settings,
+    /// The room sheds load: its tick is so many times as long, however calm it is.
+    longer_tick: Option<u32>,
     epoch: String,
     offset: u64,
     flushed_offset: u64,
@@ -136,6 +138,7 @@ impl State {
     pub fn new(settings: Settings, now: Instant) -> Self {
         State {
             settings,
+            longer_tick: None,
             epoch: String::new(),
             offset: 0,
             flushed_offset: 0,
@@ -162,6 +165,11 @@ impl State {
         while self.history.len() > history {
             self.history.pop_front();
         }
+    }
+
+    /// Makes the tick so many times as long, or ends that.
+    pub fn set_tick(&mut self, longer: Option<u32>) {
+        self.longer_tick = longer;
     }
 
     /// Takes a chat message, said on this pod (`ours`) or on another. A full queue drops its oldest.
@@ -294,7 +302,7 @@ impl State {
     }
 
     fn is_busy(&self) -> bool {
-        self.rate.1.max(self.rate.2) > self.settings.tick_over
+        self.longer_tick.is_some() || self.rate.1.max(self.rate.2) > self.settings.tick_over
     }
 
     fn waits(&self) -> bool {
@@ -306,7 +314,8 @@ impl State {
             return Next::Nothing;
         }
         if self.is_busy()
-            && let Some(at) = self.last_flush.map(|last| last + self.settings.tick)
+            && let Some(at) =
+                self.last_flush.map(|last| last + self.settings.tick * self.longer_tick.unwrap_or(1))
             && at > now
         {
             self.ticking = true;

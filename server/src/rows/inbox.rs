@@ -37,8 +37,8 @@ pub(super) enum Command<V, O> {
 
 struct Inbox<V, O> {
     /// Bounded by what fills it: a room has one flush in flight, arrivals hold a permit of the
-    /// connection cap, and orders come from the admin port and the relay, whose queues are bounded, and
-    /// from viewers who wait, each for one room.
+    /// connection cap, and orders come from the admin port, the relay and the recording, whose queues are
+    /// bounded, and from viewers who wait, each for one room.
     commands: Mutex<Vec<Command<V, O>>>,
     waker: Waker,
 }

@@ -15,6 +15,8 @@ import { chromium } from 'playwright-core';
 import { openFrontDoor } from './front-door.mjs';
 
 const ROOM = 'worlds-final';
+/** A room of `mode: OnDemand`; only a real server has it. */
+const REPLAY = 'semifinal-replay';
 /** Longer than a slow machine needs; no check waits without an end. */
 const DEADLINE_MS = 10_000;
 /** A room's own limit is three messages in five seconds for each user; moderators alone are exempt. */
@@ -330,6 +332,38 @@ async function checkMove(browser) {
   }
 }
 
+/** A replay: what one viewer says at a moment of the video, another sees when the moment comes. */
+async function checkReplay(browser) {
+  const enter = async (name, token) => {
+    const page = await openPage(browser, name);
+    await page.goto(`${options.base}/rooms/${REPLAY}#token=${token}`);
+    await page.locator('[data-test=status][data-state=open]').waitFor({ state: 'attached' });
+    await page.locator('[data-test=timeline]').waitFor()
+      .catch(() => { throw new Failure(`${name}: a replay has no timeline`); });
+    return page;
+  };
+  const seek = (page, seconds) => page.locator('[data-test=seek]').evaluate((slider, value) => {
+    slider.value = String(value);
+    slider.dispatchEvent(new Event('input', { bubbles: true }));
+  }, seconds);
+  const writer = await enter('writer', options['token-a']);
+  await seek(writer, 600);
+  const text = `at ten minutes ${Date.now() % 100_000}`;
+  await say(writer, text);
+  await sees(writer, 'the writer', text);
+  const reader = await enter('reader', options['token-b']);
+  await reader.waitForTimeout(1_500);
+  const shown = () => reader.locator('[data-test=words]').getByText(text).count();
+  check(await shown() === 0, 'the reader, at the beginning of the video, sees what was said at ten minutes');
+  await seek(reader, 598);
+  await sees(reader, 'the reader', text);
+  await reader.waitForTimeout(600);
+  check(await shown() === 1, `the reader sees it ${await shown()} times`);
+  check(await writer.locator('[data-test=words]').getByText(text).count() === 1, 'the writer sees it twice');
+  await picture(reader, 'replay');
+  for (const page of [writer, reader]) await page.context().close();
+}
+
 async function run(browser) {
   await checkRoomsList(browser);
   const a = await enterRoom(browser, 'a', options['token-a']);
@@ -350,7 +384,10 @@ async function run(browser) {
   await checkReducedMotion(browser, b);
   // Their server is about to be drained, and they have no other to go to.
   for (const [, page] of pages) await page.context().close();
-  if (options['next-base']) await checkMove(browser);
+  if (options['next-base']) {
+    await checkReplay(browser);
+    await checkMove(browser);
+  }
   check(faults.length === 0, `the browser complained:\n  ${faults.join('\n  ')}`);
 }
 

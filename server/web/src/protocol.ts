@@ -69,7 +69,19 @@ export interface Policy {
   slowModeSeconds: number;
   /** Longest message in characters; 0 is unknown. */
   maxLength: number;
+  /** Chat does not come by itself: it is fetched. */
+  onDemand?: OnDemand;
 }
+
+export interface OnDemand {
+  /** Milliseconds of a segment, the unit of what is fetched. */
+  segmentMs: number;
+  /** Where the live video is at this moment; absent in a replay. */
+  atMs?: number;
+}
+
+/** Something said, at its position in the video. */
+export interface Placed { at: number; event: Chat | Gift | Notice }
 
 export interface Joined extends Policy {
   ev: 'joined';
@@ -87,7 +99,7 @@ export interface Mode extends Policy { ev: 'mode'; offset: number }
 export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean; held: boolean }
 export interface Refused { ev: 'refused'; ref?: string; code: string; text: string; retryMs?: number }
 export interface Removed { ev: 'removed'; offset: number; ids: string[]; user?: string; all: boolean }
-export interface Stats { ev: 'stats'; viewers: number; sampled: number }
+export interface Stats { ev: 'stats'; viewers: number; sampled: number; shedding?: number }
 export interface Gap { ev: 'gap'; lane: 'priority' | 'chat'; dropped?: number; epoch?: string }
 export interface Move { ev: 'move'; url?: string; withinMs: number }
 export interface Pong { ev: 'pong' }
@@ -95,7 +107,7 @@ export interface Pong { ev: 'pong' }
 export type RoomEvent =
   | Chat | Gift | Notice | Super | Enter | Custom | Held | Settled | Done | Joined | Mode | Ack | Refused | Removed | Stats | Gap | Move | Pong;
 
-export interface Say extends Partial<Style> { op: 'say'; text: string; ref: string }
+export interface Say extends Partial<Style> { op: 'say'; text: string; ref: string; at?: number }
 
 /** What a moderator does. */
 export type Action =
@@ -126,6 +138,18 @@ export function readEvents(json: string): RoomEvent[] {
     if (event) events.push(event);
   }
   return events;
+}
+
+/** Reads what was fetched of a segment. Throws when it is not an array, as above. */
+export function readPlaced(json: string): Placed[] {
+  const list: unknown = JSON.parse(json);
+  if (!Array.isArray(list)) throw new TypeError('a segment is an array of events');
+  return list.flatMap((item: unknown) => {
+    const event = readEvent(item);
+    const at = amount(Object(item)['at']);
+    const isMessage = event?.ev === 'chat' || event?.ev === 'gift' || event?.ev === 'notice';
+    return isMessage && at !== undefined ? [{ at, event }] : [];
+  });
 }
 
 type Fields = Record<string, unknown>;
@@ -163,7 +187,10 @@ function readEvent(item: unknown): RoomEvent | undefined {
     }
     case 'refused': return readRefused(from);
     case 'removed': return readRemoved(from);
-    case 'stats': return { ev: 'stats', viewers: count(from['viewers']), sampled: count(from['sampled']) };
+    case 'stats': {
+      const shedding = optional({ shedding: amount(from['shedding']) });
+      return { ev: 'stats', viewers: count(from['viewers']), sampled: count(from['sampled']), ...shedding };
+    }
     case 'gap': {
       const lane = from['lane'] === 'priority' ? 'priority' : 'chat';
       return { ev: 'gap', lane, ...optional({ dropped: amount(from['dropped']), epoch: word(from['epoch']) }) };
@@ -236,7 +263,17 @@ function readPolicy(from: Fields): Policy {
     anonymous: oneOf(from['anonymous'], ['speak', 'watch', 'deny']),
     slowModeSeconds: count(from['slowModeSeconds']),
     maxLength: count(from['maxLength']),
+    ...optional({ onDemand: readOnDemand(from['onDemand']) }),
   };
+}
+
+function readOnDemand(value: unknown): OnDemand | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const from = value as Fields;
+  const segmentMs = amount(from['segmentMs']);
+  // Without a length there is nothing to ask for.
+  if (!segmentMs) return undefined;
+  return { segmentMs, ...optional({ atMs: amount(from['atMs']) }) };
 }
 
 function readRefused(from: Fields): Refused {

@@ -3,6 +3,7 @@ import { Composer, sentence, type Draft } from './composer';
 import { RoomConnection, type ConnectionState } from './connection';
 import { Desk, isModerator } from './desk';
 import { element, plural } from './dom';
+import { Feed } from './feed';
 import { canInflate, inflateRaw } from './frames';
 import type { Socket } from './link';
 import { Log } from './log';
@@ -10,6 +11,7 @@ import { playPicture } from './picture';
 import type { Ack, Chat, Gap, Joined, Policy, Refused, Removed, RoomEvent, Stats } from './protocol';
 import { RecentSet } from './recent';
 import { Stage, type Marks } from './stage';
+import { Timeline } from './timeline';
 import { forgetToken, type Identity } from './token';
 
 /** Messages whose answer is awaited; a server that never answers must not fill the memory. */
@@ -26,7 +28,10 @@ export class RoomPage {
   readonly #log: Log;
   readonly #composer: Composer;
   readonly #desk: Desk | undefined;
-  readonly #unanswered = new Map<string, string>();
+  readonly #timeline = new Timeline(browserClock);
+  readonly #feed: Feed;
+  /** By `ref`: what was said, and whether it goes into a replay. */
+  readonly #unanswered = new Map<string, Draft & { kept: boolean }>();
   readonly #own = new RecentSet(200);
   readonly #onlyYou = new RecentSet(200);
   #connection: RoomConnection | undefined;
@@ -49,13 +54,22 @@ export class RoomPage {
         element('a', { class: 'back', text: '‹ Rooms', attributes: { href: '/' } }),
         element('h1', { text: room, test: 'room' }), this.#viewers, this.#sampled),
       element('main', { class: 'room' },
-        element('div', { class: 'watch' }, screen, this.#status, this.#composer.form, ...desk),
+        element('div', { class: 'watch' }, screen, this.#timeline.bar, this.#status, this.#composer.form, ...desk),
         element('aside', { attributes: { 'aria-label': 'Chat' } }, element('h2', { text: 'Chat' }), list)));
     document.title = `${room} · Danmu`;
     playPicture(picture, stillness);
     this.#stage = new Stage(danmu, stillness);
     this.#banners = new Banners(screen);
     this.#log = new Log(list, this.#desk && ((action) => this.#desk?.act(action)));
+    this.#timeline.bar.hidden = true;
+    this.#feed = new Feed({
+      room, token: identity?.token, clock: browserClock, random: Math.random,
+      fetch: (path, headers) => fetch(path, { headers }),
+      position: () => this.#timeline.position(),
+      onEvent: (event) => this.#show(event),
+      onReplay: (replay) => { this.#timeline.bar.hidden = !replay; },
+      onTrouble: (words) => { this.#sampled.textContent = words ? sentence(words) : ''; },
+    });
   }
 
   connect(): void {
@@ -76,10 +90,11 @@ export class RoomPage {
     this.#connection.start();
   }
 
-  #say({ text, ...style }: Draft): boolean {
+  #say(draft: Draft): boolean {
     const ref = String(++this.#sends);
-    if (!this.#connection?.say({ text, ref, ...style })) return false;
-    this.#unanswered.set(ref, text);
+    const at = this.#feed.at();
+    if (!this.#connection?.say({ ...draft, ref, ...(at === undefined ? {} : { at }) })) return false;
+    this.#unanswered.set(ref, { ...draft, kept: at !== undefined });
     const [oldest] = this.#unanswered.keys();
     if (oldest !== undefined && this.#unanswered.size > MOST_UNANSWERED) this.#unanswered.delete(oldest);
     return true;
@@ -96,6 +111,7 @@ export class RoomPage {
   #policy(policy: Policy): void {
     this.#composer.setPolicy(policy, this.identity !== undefined);
     this.#desk?.setSlowMode(policy.slowModeSeconds);
+    this.#feed.set(policy.onDemand);
   }
 
   #show(event: RoomEvent): void {
@@ -135,18 +151,27 @@ export class RoomPage {
   }
 
   #ack(ack: Ack): void {
+    const said = ack.ref === undefined ? undefined : this.#unanswered.get(ack.ref);
     if (ack.ref) this.#unanswered.delete(ack.ref);
     this.#own.add(ack.id);
     if (ack.held) return this.#composer.hint('A moderator looks at your message first.');
     if (!ack.shown) this.#onlyYou.add(ack.id);
+    // Where it is fetched, nobody sends it back.
+    if (said?.kept && ack.shown && this.#feed.at() !== undefined) this.#showOwn(ack.id, said);
     // The message itself may have come with the room's frame already.
     this.#stage.markOwn(ack.id);
     this.#log.markOwn(ack.id);
   }
 
+  #showOwn(id: string, { kept: _, ...draft }: Draft & { kept: boolean }): void {
+    this.#feed.showed(id);
+    const { role = 'viewer', user } = this.identity ?? {};
+    this.#chat({ ev: 'chat', id, mode: 'scroll', size: 'normal', n: 1, role, ...(user ? { user } : {}), ...draft });
+  }
+
   #refused(refused: Refused): void {
     if (this.#desk?.refuse(refused)) return;
-    const text = refused.ref === undefined ? undefined : this.#unanswered.get(refused.ref);
+    const text = refused.ref === undefined ? undefined : this.#unanswered.get(refused.ref)?.text;
     if (refused.ref !== undefined) this.#unanswered.delete(refused.ref);
     this.#composer.refuse(refused, text);
   }

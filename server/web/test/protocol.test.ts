@@ -53,6 +53,16 @@ describe('reading a frame', () => {
     expect(read({ ev: 'stats', viewers: -4, sampled: '7' })).toEqual([{ ev: 'stats', viewers: 0, sampled: 0 }]);
   });
 
+  it('reads how to fetch, and takes no answer for how where there is no length', () => {
+    const onDemand = (value: unknown) => {
+      const [mode] = read({ ev: 'mode', anonymous: 'speak', onDemand: value });
+      return mode?.ev === 'mode' ? mode.onDemand : 'no mode';
+    };
+    expect(onDemand({ segmentMs: 10_000 })).toEqual({ segmentMs: 10_000 });
+    expect(onDemand({ segmentMs: 10_000, atMs: 5 })).toEqual({ segmentMs: 10_000, atMs: 5 });
+    for (const none of [undefined, null, true, {}, { segmentMs: 0 }, { segmentMs: -1 }]) expect(onDemand(none)).toBeUndefined();
+  });
+
   it('refuses a frame that is no array', () => {
     expect(() => readEvents('{"ev":"pong"}')).toThrow(TypeError);
     expect(() => readEvents('not json')).toThrow(SyntaxError);

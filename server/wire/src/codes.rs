@@ -123,6 +123,8 @@ refusal_codes! {
     Style = "style", "that style is not for you";
     /// The room cannot take it now; try again.
     Busy = "busy", "the room is too busy: try again";
+    /// A replay is written to at a position of its video, and this is none.
+    Position = "position", "that is no position of this video";
     /// A token offered by `op: token` was not valid; the old one stays in force.
     TokenInvalid = "token_invalid", "the token is not valid";
     /// A held message was turned away, or nobody looked at it in time.

@@ -324,6 +324,31 @@ pub struct Mode {
     /// Longest message in characters.
     #[serde(default, rename = "maxLength")]
     pub max_length: u32,
+    /// Chat is not sent but fetched: `GET /rooms/{id}/danmu?from=&to=`.
+    #[serde(default, rename = "onDemand", skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<OnDemand>,
+}
+
+/// How to fetch what is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDemand {
+    /// Milliseconds of a segment; ranges from one multiple of it to the next are answered from caches.
+    #[serde(rename = "segmentMs")]
+    pub segment_ms: u64,
+    /// Where the live video is at this moment, in milliseconds, when the room only sheds load; absent in a
+    /// replay, where every viewer has a position of their own.
+    #[serde(default, rename = "atMs", skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+}
+
+/// An event at its position in the video; `GET /rooms/{id}/danmu` answers an array of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Milliseconds from the video's beginning.
+    pub at: u64,
+    /// What was said.
+    #[serde(flatten)]
+    pub event: Event,
 }
 
 /// The viewer's own message was taken.
@@ -380,6 +405,9 @@ pub struct Stats {
     pub viewers: u64,
     /// Messages that the room's cap left out since the last stats.
     pub sampled: u64,
+    /// How far the room sheds load: 1 shows less, 2 writes less often too, 3 lets viewers fetch.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shedding: u8,
 }
 
 /// Something was lost on the way to this viewer.
@@ -542,6 +570,27 @@ mod tests {
         let said = Super { seconds: 30, at: 5_000, ..Super::default() };
         let left = |now| said.left_at(now).seconds;
         assert_eq!([left(0), left(5_999), left(15_000), left(35_000), left(u64::MAX)], [30, 30, 20, 0, 0]);
+    }
+
+    #[test]
+    fn a_placed_event_is_flat_and_comes_back() {
+        let chat = Chat { id: "A".into(), text: "hi".into(), n: 1, ..Chat::default() };
+        let placed = Placed { at: 1500, event: Event::Chat(chat) };
+        let text = serde_json::to_string(&placed).unwrap();
+        assert_eq!(text, r#"{"at":1500,"ev":"chat","id":"A","text":"hi"}"#);
+        assert_eq!(serde_json::from_str::<Placed>(&text).unwrap(), placed);
+    }
+
+    #[test]
+    fn a_mode_tells_how_to_fetch_only_where_one_has_to() {
+        let live = Event::Mode(Mode { anonymous: "speak".into(), max_length: 9, ..Mode::default() });
+        assert_eq!(
+            serde_json::to_string(&live).unwrap(),
+            r#"{"ev":"mode","anonymous":"speak","maxLength":9}"#
+        );
+        let on_demand = Some(OnDemand { segment_ms: 10_000, at_ms: None });
+        let fetched = serde_json::to_string(&Mode { on_demand, ..Mode::default() }).unwrap();
+        assert_eq!(fetched, r#"{"anonymous":"","maxLength":0,"onDemand":{"segmentMs":10000}}"#);
     }
 
     #[test]

@@ -14,8 +14,8 @@ mod position;
 pub use action::{Action, MAX_ID, MAX_IDS, MAX_SECONDS, MAX_SLOW};
 pub use codes::{CloseCode, RefusalCode};
 pub use event::{
-    Ack, Chat, Custom, Done, Enter, Event, Gap, Gift, Held, Joined, Lane, Mode, Move, Notice, Placing,
-    Refused, Removed, Role, Settled, Size, Stats, Style, Super,
+    Ack, Chat, Custom, Done, Enter, Event, Gap, Gift, Held, Joined, Lane, Mode, Move, Notice, OnDemand,
+    Placed, Placing, Refused, Removed, Role, Settled, Size, Stats, Style, Super,
 };
 pub use op::{BadOp, Join, Moderate, Op, Say};
 pub use position::{BadPosition, Position};

@@ -34,6 +34,9 @@ pub struct Say {
     /// The client's own mark, echoed in `ack` and `refused`.
     #[serde(default, rename = "ref")]
     pub reference: Option<String>,
+    /// Where in the video, in milliseconds from its beginning; counts only where chat is fetched.
+    #[serde(default)]
+    pub at: Option<u64>,
     /// How it should look.
     #[serde(flatten)]
     pub style: Style,
@@ -192,6 +195,16 @@ mod tests {
         assert_eq!(Op::parse(r#"{"op":"say","text":"x","color":"red"}"#), Err(BadOp::Color));
         let long_reference = format!(r#"{{"op":"say","text":"x","ref":"{}"}}"#, "r".repeat(65));
         assert_eq!(Op::parse(&long_reference), Err(BadOp::LongReference));
+    }
+
+    #[test]
+    fn a_position_in_the_video_is_a_number_of_milliseconds_and_nothing_else() {
+        let say = |at: &str| Op::parse(&format!(r#"{{"op":"say","text":"x","at":{at}}}"#));
+        let Ok(Op::Say(said)) = say("61500") else { panic!() };
+        assert_eq!(said.at, Some(61_500));
+        for bad in ["-1", "1.5", "NaN", "1e400", "\"7\"", "18446744073709551616", "[]", "true"] {
+            assert!(matches!(say(bad), Err(BadOp::Unreadable(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -28,14 +28,14 @@ const PIPELINE: usize = 1024;
 
 /// A connection; clones share it.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
 impl Connection {
     /// Connects. `pushed` takes what is pushed and must not block.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         address: &Address,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Connection, RedisError> {
@@ -104,14 +104,14 @@ impl Connection {
     }
 
     /// Sends a command.
-    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         match self.clone() {
             Connection::Single(mut connection) => connection.req_packed_command(command).await,
             Connection::Cluster(mut connection) => connection.req_packed_command(command).await,
         }
     }
 
-    pub(super) async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<Value, RedisError> {
+    pub(crate) async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<Value, RedisError> {
         match self.clone() {
             Connection::Single(mut connection) => script.invoke_async(&mut connection).await,
             Connection::Cluster(mut connection) => script.invoke_async(&mut connection).await,

@@ -286,7 +286,7 @@ impl Link {
         let subscribed = listening.subscribe(&channels).await;
         for room in rooms {
             self.rooms.insert(Arc::clone(&room), Subscription::new());
-            self.telling.push_back((Arc::clone(&room), packet::here(&self.shared.pod, 0, 0)));
+            self.telling.push_back((Arc::clone(&room), packet::here(&self.shared.pod, 0, 0, 0)));
             if subscribed.is_ok() {
                 self.load(&room, commanding);
             }
@@ -400,7 +400,7 @@ impl Link {
                 (subscription.is_cut, subscription.reload) = (true, true);
             }
             if all_told && subscription.has_to_tell(&here, now) {
-                let packet = packet::here(&self.shared.pod, here.viewers, here.senders);
+                let packet = packet::here(&self.shared.pod, here.viewers, here.senders, here.messages);
                 self.telling.push_back((Arc::clone(&here.room), packet));
             }
             subscription.roster.sweep(now);

@@ -30,7 +30,7 @@ use tokio::sync::{Notify, mpsc};
 pub use address::{Address, AddressError};
 
 use super::{Change, Deliver, Logged, Metrics, PublishError, Receipt};
-use connection::Connection;
+pub(crate) use connection::Connection;
 use keys::Keys;
 use script::Scripts;
 

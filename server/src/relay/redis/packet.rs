@@ -31,6 +31,8 @@ pub enum Packet<'a> {
         viewers: u64,
         /// Its distinct senders of the last two seconds.
         senders: u32,
+        /// Messages said on it each second, shown or not; 0 from a pod that does not tell.
+        messages: u32,
     },
     /// A pod has closed the room.
     Gone {
@@ -70,8 +72,8 @@ pub fn chat(pod: &str, before: u64, sent: u64, chats: &[Event]) -> Option<Vec<u8
 }
 
 /// A pod's numbers.
-pub fn here(pod: &str, viewers: u64, senders: u32) -> Vec<u8> {
-    format!("H{pod} {viewers} {senders}").into_bytes()
+pub fn here(pod: &str, viewers: u64, senders: u32, messages: u32) -> Vec<u8> {
+    format!("H{pod} {viewers} {senders} {messages}").into_bytes()
 }
 
 /// A pod has closed the room.
@@ -99,10 +101,12 @@ impl Packet<'_> {
                 Some(Packet::Chat { pod, before, sent, chats })
             }
             'H' => {
-                let mut words = rest.splitn(3, ' ');
+                let mut words = rest.splitn(4, ' ');
                 let pod = word(&mut words)?;
                 let viewers = number(&mut words)?;
-                Some(Packet::Here { pod, viewers, senders: words.next()?.parse().ok()? })
+                let senders = words.next()?.parse().ok()?;
+                let messages = words.next().map_or(Some(0), |word| word.parse().ok())?;
+                Some(Packet::Here { pod, viewers, senders, messages })
             }
             'G' => name(rest).map(|pod| Packet::Gone { pod }),
             'P' => {
@@ -164,8 +168,14 @@ mod tests {
         let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
         let bytes = format!("S{}", serde_json::to_string(&settled).unwrap());
         assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Settled(settled)));
-        let here = here("POD", 3, 2);
-        assert_eq!(Packet::parse(&here), Some(Packet::Here { pod: "POD", viewers: 3, senders: 2 }));
+        let here = here("POD", 3, 2, 40);
+        assert_eq!(
+            Packet::parse(&here),
+            Some(Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 40 })
+        );
+        // A pod of an earlier version tells no messages.
+        let earlier = Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 0 };
+        assert_eq!(Packet::parse(b"HPOD 3 2"), Some(earlier));
         assert_eq!(Packet::parse(&gone("POD")), Some(Packet::Gone { pod: "POD" }));
         let event = Event::Gift(Gift { offset: 4, gift: "rose".into(), ..Gift::default() });
         let bytes = format!("PE 4 {}", serde_json::to_string(&event).unwrap());

@@ -104,8 +104,9 @@ impl Link {
                 }
                 deliver.chat(&room, chats);
             }
-            Packet::Here { pod, viewers, senders } => {
+            Packet::Here { pod, viewers, senders, messages } => {
                 subscription.asked |= subscription.roster.here(pod, viewers, senders, now);
+                subscription.roster.said(pod, messages);
                 if let Some(peers) = subscription.new_peers() {
                     deliver.peers(&room, peers);
                 }

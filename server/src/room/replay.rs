@@ -1,0 +1,162 @@
+//! Recording, replays and load shedding of a room: where something said goes, and what is kept of it.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Instant,
+};
+
+use danmu_crds::{Replay, RoomMode};
+use danmu_wire::{Chat, Event, OnDemand, Placed};
+
+use super::{
+    Room,
+    shedding::{FETCH, Load},
+};
+use crate::segments::{Answer, Fetch, LAST_POSITION, Range, SEGMENT, Told};
+
+/// A room that sheds load writes less often: its tick is so many times as long.
+const LONGER_TICK: u32 = 5;
+
+/// Where something said goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To everybody here, at once.
+    Everybody,
+    /// Into the recording, at this position; everybody fetches it.
+    Position(u64),
+    /// Nowhere: a replay is written to at a position, and there is none.
+    Nowhere,
+}
+
+impl Room {
+    fn replay(&self) -> Replay {
+        self.source.load().replay
+    }
+
+    /// Where something goes that is said now by somebody who watches the position `at`. Of a live video the
+    /// server knows the position better.
+    pub fn destination(&self, at: Option<u64>) -> Destination {
+        match (self.replay().mode, at) {
+            (RoomMode::OnDemand, Some(at)) if at < LAST_POSITION => Destination::Position(at),
+            (RoomMode::OnDemand, _) => Destination::Nowhere,
+            (RoomMode::Live, _) if self.stage() == FETCH => {
+                self.live_at().map_or(Destination::Everybody, Destination::Position)
+            }
+            (RoomMode::Live, _) => Destination::Everybody,
+        }
+    }
+
+    /// Whether the room's cap is for what is said now: in a replay everybody has a second of their own.
+    pub fn is_capped(&self) -> bool {
+        self.replay().mode == RoomMode::Live
+    }
+
+    /// How far the room sheds load, from 0 to 3.
+    pub fn stage(&self) -> u8 {
+        self.stage.load(Ordering::Acquire)
+    }
+
+    /// Where the live video is; none before its beginning, and without one.
+    fn live_at(&self) -> Option<u64> {
+        self.place(self.segments.now())
+    }
+
+    /// The position of a moment, in milliseconds since 1970.
+    fn place(&self, moment: u64) -> Option<u64> {
+        let at = i64::try_from(moment).ok()?.checked_sub(self.replay().started_ms?)?;
+        u64::try_from(at).ok().filter(|at| *at < LAST_POSITION)
+    }
+
+    /// How viewers fetch what is said, where they have to.
+    pub(super) fn on_demand(&self) -> Option<OnDemand> {
+        match self.replay().mode {
+            RoomMode::OnDemand => Some(OnDemand { segment_ms: SEGMENT, at_ms: None }),
+            RoomMode::Live if self.stage() == FETCH => {
+                Some(OnDemand { segment_ms: SEGMENT, at_ms: self.live_at() })
+            }
+            RoomMode::Live => None,
+        }
+    }
+
+    /// Keeps what was said at a position; `told` learns whether it was kept. False when too much waits.
+    pub fn keep(&self, at: u64, chat: Chat, told: Told) -> bool {
+        self.offered.fetch_add(1, Ordering::Relaxed);
+        let Some(recording) = self.replay().recording else { return false };
+        let placed = Placed { at, event: Event::Chat(chat) };
+        self.segments.keep_told(&self.id, recording.into(), placed, told)
+    }
+
+    /// Records what everybody is shown, and takes out of the recording what everybody has to remove.
+    pub(super) fn record(&self, event: &Event) {
+        let replay = self.replay();
+        let Some(recording) = replay.recording else { return };
+        let at = match event {
+            Event::Removed(removed) => return self.segments.erase(&self.id, removed),
+            _ if replay.mode == RoomMode::OnDemand => return,
+            Event::Chat(_) => self.live_at(),
+            // All pods record it, at the very same position: it is told by the id.
+            Event::Gift(_) | Event::Notice(_) => {
+                let id = event.id().and_then(|id| ulid::Ulid::from_string(id).ok());
+                id.and_then(|id| self.place(id.timestamp_ms()))
+            }
+            _ => None,
+        };
+        if let Some(at) = at {
+            self.segments.keep(&self.id, recording.into(), Placed { at, event: event.clone() });
+        }
+    }
+
+    /// What was said in a part of the video.
+    ///
+    /// # Errors
+    /// See [`Fetch`].
+    pub async fn danmu(&self, range: Range) -> Result<Arc<Answer>, Fetch> {
+        let replay = self.replay();
+        let live = match (replay.mode, replay.started_ms) {
+            (RoomMode::Live, Some(_)) => Some(self.live_at().unwrap_or(0)),
+            _ => None,
+        };
+        self.segments.fetch(&self.id, range, live).await
+    }
+
+    /// Once a second: whether to shed load, from what all pods of the room have told.
+    pub(super) fn look_at_load(&self, now: Instant) {
+        let said = self.offered.swap(0, Ordering::Relaxed);
+        let peers = self.peers();
+        let mut shedder = self.shedder.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = shedder.count(said);
+        let load = Load { viewers: self.audience(), messages: here + u64::from(peers.messages) };
+        let stage = shedder.look(self.replay().shedding, load, now);
+        drop(shedder);
+        let before = self.stage.swap(stage, Ordering::AcqRel);
+        if before == stage {
+            return;
+        }
+        tracing::info!(
+            room = &*self.id,
+            before,
+            stage,
+            viewers = load.viewers,
+            messages = load.messages,
+            "the room sheds load"
+        );
+        self.state().set_tick((stage >= 2).then_some(LONGER_TICK));
+        self.tended.lock().unwrap_or_else(PoisonError::into_inner).mixed = true;
+        self.tell_mode();
+    }
+
+    /// What is left of the room's cap while it sheds load. Fetched, it costs little again.
+    pub(super) fn shed(&self, cap: u32) -> u32 {
+        match self.stage() {
+            1 => (cap / 2).max(1),
+            2 => (cap / 4).max(1),
+            _ => cap,
+        }
+    }
+
+    /// Messages a second said on this pod.
+    pub(super) fn messages(&self) -> u32 {
+        let rate = self.shedder.lock().unwrap_or_else(PoisonError::into_inner).rate();
+        u32::try_from(rate).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,117 @@
+//! A process that is killed: what it acknowledged is there when it is back.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use danmu_wire::{Event, Placed};
+
+use crate::{
+    ago,
+    support::{connect_to, http},
+};
+
+const ROOM: &str = "
+apiVersion: danmu.live/v1alpha1
+kind: DanmuRoom
+metadata: {name: match}
+spec:
+  startedAt: STARTED
+  recording: {}
+  limits: {messagesPerSecond: 1000, perViewer: {messages: 100, seconds: 1}}
+  moderation: {anonymous: Speak}
+---
+apiVersion: danmu.live/v1alpha1
+kind: DanmuRoom
+metadata: {name: film}
+spec: {mode: OnDemand, moderation: {anonymous: Speak}}
+";
+
+struct Process {
+    child: Child,
+    public: SocketAddr,
+}
+
+impl Process {
+    /// Ends it as a rollout does.
+    fn terminate(mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success() && self.child.wait().unwrap().success());
+    }
+
+    fn start(folder: &Path) -> Process {
+        let segments = format!("--segments={}", folder.join("segments.redb").display());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_danmu-server"))
+            .args(["--rooms", folder.to_str().unwrap(), &segments])
+            .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--drain-seconds=1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (_, rest) = line.split_once("http://").expect("an address");
+        let public = rest.split(',').next().unwrap().parse().unwrap();
+        Process { child, public }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_outlives_kill_minus_nine() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rooms.yaml"), ROOM.replace("STARTED", &ago(1))).unwrap();
+    let server = Process::start(folder.path());
+    let mut viewer = connect_to(server.public, "/rooms/film/ws", &[]).await.unwrap();
+    let mut kept = 0;
+    for number in 0..10 {
+        viewer.send(format!(r#"{{"op":"say","text":"{number}","at":{number}}}"#)).await;
+        // The last ones are cut off by the kill: only what was acknowledged counts.
+        if number < 8 {
+            let ack = viewer.find(|event| matches!(event, Event::Ack(_) | Event::Refused(_))).await;
+            kept += usize::from(matches!(ack, Event::Ack(_)));
+        }
+    }
+    assert!(kept >= 2, "the viewer's own limit is 3 in 5 seconds: {kept}");
+    drop(server);
+    let server = Process::start(folder.path());
+    let placed = fetched(server.public, "film").await;
+    assert!(placed.len() >= kept, "{kept} were acknowledged, {} are there", placed.len());
+}
+
+#[tokio::test]
+async fn what_was_shown_last_before_a_rollout_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rooms.yaml"), ROOM.replace("STARTED", &ago(1))).unwrap();
+    let server = Process::start(folder.path());
+    let mut viewer = connect_to(server.public, "/rooms/match/ws", &[]).await.unwrap();
+    for number in 0..20 {
+        viewer.send(format!(r#"{{"op":"say","text":"{number}"}}"#)).await;
+    }
+    for _ in 0..20 {
+        viewer.find(|event| matches!(event, Event::Ack(ack) if ack.shown)).await;
+    }
+    drop(viewer);
+    server.terminate();
+    let server = Process::start(folder.path());
+    assert_eq!(fetched(server.public, "match").await.len(), 20);
+}
+
+/// The first minute of a room.
+async fn fetched(public: SocketAddr, room: &str) -> Vec<Placed> {
+    let request = format!(
+        "GET /rooms/{room}/danmu?from=0&to=60000 HTTP/1.1\r\nHost: danmu\r\nConnection: close\r\n\r\n"
+    );
+    let (status, body) = http(public, &request).await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
