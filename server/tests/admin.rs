@@ -354,3 +354,22 @@ async fn the_metrics_tell_what_happened() {
     assert!(value("process_resident_memory_bytes") > 1e6);
     assert!(value("process_cpu_seconds_total") >= 0.0);
 }
+
+#[tokio::test]
+async fn only_what_was_published_counts_as_accepted() {
+    let danmu = Danmu::start(&[]).await;
+    let publish = async |key: &str, text: &str| {
+        let body = format!(r#"{{"kind":"notice","text":"{text}"}}"#);
+        let request = format!(
+            "POST /rooms/talk/publish HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nIdempotency-Key: {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            support::ADMIN_TOKEN,
+            body.len()
+        );
+        support::http(danmu.server.admin, &request).await.0
+    };
+    assert_eq!(publish("k", "one").await, 200);
+    assert_eq!(publish("k", "another").await, 409);
+    let (_, metrics) = danmu.admin("GET", "/metrics", "").await;
+    assert!(metrics.lines().any(|line| line == "danmu_accepted_messages_total 1"), "{metrics}");
+}

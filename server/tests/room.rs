@@ -7,7 +7,11 @@ mod support;
 
 use std::time::Duration;
 
-use danmu_wire::{CloseCode, Event, RefusalCode};
+use danmu_server::edge::{
+    session::unix_now,
+    token::{Claims, mint},
+};
+use danmu_wire::{CloseCode, Event, RefusalCode, Role};
 use support::{Danmu, token};
 
 #[tokio::test]
@@ -170,6 +174,30 @@ async fn a_token_ends_while_connected_unless_it_is_renewed() {
     assert_eq!(ends.close_code().await, CloseCode::TokenExpired.code());
     stays.say("still here").await;
     stays.hears("still here").await;
+}
+
+#[tokio::test]
+async fn a_token_of_another_room_gives_no_rights_in_this_one() {
+    let danmu = Danmu::start(&[]).await;
+    let mut ann = danmu.join("quiet").await;
+    let claims = |room: &str| Claims {
+        sub: "ann".to_owned(),
+        name: None,
+        role: Role::Moderator,
+        rooms: Some(vec![room.to_owned()]),
+        exp: unix_now() + 60,
+    };
+    let renew = |room: &str| {
+        let token = mint(support::SECRET.as_bytes(), &claims(room)).unwrap();
+        serde_json::json!({"op": "token", "token": token}).to_string()
+    };
+    ann.send(renew("talk")).await;
+    assert_eq!(ann.refusal().await.code, RefusalCode::TokenInvalid);
+    ann.say("let me").await;
+    assert_eq!(ann.refusal().await.code, RefusalCode::SignIn, "the old rights stay in force");
+    ann.send(renew("quiet")).await;
+    ann.say("thank you").await;
+    assert_eq!(ann.hears("thank you").await.role, Role::Moderator);
 }
 
 #[tokio::test]
