@@ -439,3 +439,18 @@ async fn go_fault_who_is_gone_is_no_longer_counted() {
     }
     still_talks(&mut innocent).await;
 }
+
+#[tokio::test]
+async fn a_refused_offer_says_what_is_wrong_with_it() {
+    let danmu = Danmu::start(&[]).await;
+    for (offer, words) in [
+        ("danmu.v1.json, token.a, token.b", "more than one token"),
+        ("token.a", "offer danmu.v1.json or danmu.v1.deflate"),
+    ] {
+        let extra = format!("Sec-WebSocket-Protocol: {offer}\r\n");
+        // A wrong handshake leaves the connection open: no answer's end without asking for it.
+        let request = handshake(13, &extra).replace("Connection: Upgrade", "Connection: Upgrade, close");
+        let (status, answer) = http(danmu.public(), &request).await;
+        assert!(status == 400 && answer.contains(words), "{offer}: {status} {answer}");
+    }
+}

@@ -262,7 +262,8 @@ async fn viewers_are_counted_over_all_pods_and_those_of_a_dead_pod_are_not() {
     let died = Instant::now();
     other.child.kill().unwrap();
     ann.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 1)).await;
-    assert!(died.elapsed() < Duration::from_secs(10), "{:?}", died.elapsed());
+    // 10.9 s at worst (`Roster`), and what a busy machine adds.
+    assert!(died.elapsed() < Duration::from_secs(13), "{:?}", died.elapsed());
 }
 
 /// A pod that can be killed: a process.
@@ -289,7 +290,11 @@ impl OtherPod {
 
     async fn join(&self) -> impl Sized + use<> {
         let url = format!("ws://{}/rooms/talk/ws", self.public);
-        tokio_tungstenite::connect_async(url).await.unwrap()
+        let connected = tokio_tungstenite::connect_async(url);
+        tokio::time::timeout(support::PATIENCE, connected)
+            .await
+            .expect("the handshake takes too long")
+            .unwrap()
     }
 }
 

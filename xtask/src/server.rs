@@ -71,6 +71,9 @@ impl Server {
             .args(["token", "--secret", secret, "--user", user, "--role", role])
             .output()
             .map_err(|error| format!("danmu-server token: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("danmu-server token: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 

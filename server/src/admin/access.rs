@@ -45,9 +45,7 @@ pub(super) async fn publisher(
         Some(Ok(claims)) if claims.role != Role::Publisher => {
             forbidden("publishing needs the role `publisher`")
         }
-        Some(Ok(claims)) if claims.rooms.as_ref().is_some_and(|rooms| !rooms.contains(&room)) => {
-            forbidden("the token is for other rooms")
-        }
+        Some(Ok(claims)) if !claims.admits(&room) => forbidden("the token is for other rooms"),
         Some(Ok(_)) => next.run(request).await,
         Some(Err(error @ (TokenError::Expired | TokenError::UnknownKey))) => denied(&error.to_string()),
         Some(Err(TokenError::Invalid)) | None => {

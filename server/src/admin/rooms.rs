@@ -183,23 +183,25 @@ pub(super) async fn publish(
 ) -> Result<Json<Published>, Refusal> {
     let event = publish.event(crate::room::id::next());
     let key = idempotency_key(&headers)?;
-    admin.edge.metrics.accepted.inc();
-    match event {
+    let published = match event {
         Event::Chat(chat) => {
             let id = chat.id.clone();
             room.say(chat);
-            Ok(Json(Published { id, epoch: None, offset: 0 }))
+            Published { id, epoch: None, offset: 0 }
         }
         Event::Enter(enter) => {
             room.enter(enter);
-            Ok(Json(Published { id: String::new(), epoch: None, offset: 0 }))
+            Published { id: String::new(), epoch: None, offset: 0 }
         }
         event => {
             let combo_ms = room.policy().rules().combo_ms;
             let Receipt { id, epoch, offset } = admin.relay.priority(&room.id, event, key, combo_ms).await?;
-            Ok(Json(Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }))
+            Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }
         }
-    }
+    };
+    // What the relay refused was not published.
+    admin.edge.metrics.accepted.inc();
+    Ok(Json(published))
 }
 
 /// What makes a second publish of the same message count once.

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_asks_to_come_back_in_one_to_five_seconds() {
+    fn a_refusal_asks_to_come_back_in_one_to_four_seconds() {
         let admission = admission(0, 0, 0);
         for _ in 0..100 {
             let refused = admission.connection(None).unwrap_err();

@@ -96,8 +96,8 @@ fn upgrade(
         edge.metrics.turned_away("origin");
         return Err(text(StatusCode::FORBIDDEN, "this page may not connect here"));
     }
-    let offer = protocols::offer(headers)
-        .map_err(|_| text(StatusCode::BAD_REQUEST, "offer danmu.v1.json or danmu.v1.deflate"))?;
+    let offer =
+        protocols::offer(headers).map_err(|fault| text(StatusCode::BAD_REQUEST, fault.to_string()))?;
     let busy = |why: &'static str, after: Duration| {
         edge.metrics.turned_away(why);
         let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "too busy: try again later");
@@ -236,8 +236,8 @@ async fn hand_over(edge: Arc<Edge>, upgrade: hyper::upgrade::OnUpgrade, coming: 
     }
 }
 
-pub(super) fn text(status: StatusCode, what: &'static str) -> Answer {
-    let mut answer = Response::new(Full::from(what));
+pub(super) fn text(status: StatusCode, what: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(what.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer

@@ -1,13 +1,11 @@
 //! What a client offers in `Sec-WebSocket-Protocol`: a format for its frames, and maybe its token.
 
-use danmu_wire::frame::Format;
+use danmu_wire::{PROTOCOL_TOKEN_PREFIX, frame::Format};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 
 /// Most sub-protocols a client may offer; ours offers two and a token.
 const MAX_ENTRIES: usize = 8;
-/// Browsers can't set headers on a WebSocket, so a token travels as a sub-protocol with this prefix.
-const TOKEN_PREFIX: &str = "token.";
 
 /// What the client asked for.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,7 +65,7 @@ pub fn offer(headers: &HeaderMap) -> Result<Offer, BadOffer> {
             if entries > MAX_ENTRIES {
                 return Err(BadOffer::TooMany);
             }
-            if let Some(offered) = entry.strip_prefix(TOKEN_PREFIX) {
+            if let Some(offered) = entry.strip_prefix(PROTOCOL_TOKEN_PREFIX) {
                 set_token(&mut token, offered)?;
             } else if format.is_none() {
                 format = Format::ALL.into_iter().find(|format| format.protocol() == entry);

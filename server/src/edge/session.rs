@@ -256,9 +256,7 @@ impl Handler for Sessions {
 
 impl Sessions {
     fn join(&self, viewer: &mut Viewer, id: &str, since: Option<Position>, patient: bool, io: &mut Io<'_>) {
-        if let Some(rooms) = viewer.claims.as_ref().and_then(|claims| claims.rooms.as_ref())
-            && !rooms.iter().any(|room| room == id)
-        {
+        if viewer.claims.as_ref().is_some_and(|claims| !claims.admits(id)) {
             return io.close(CloseCode::NotAllowed);
         }
         let visitor = Visitor {
@@ -497,11 +495,16 @@ impl Sessions {
         }
     }
 
-    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good. A
-    /// `patient` viewer's unknown key is looked for.
+    /// A fresh token of the same user takes the old one's place; silence is the answer when it is good. It
+    /// must be good for the room too: a moderator's token of another room makes no moderator here. A `patient`
+    /// viewer's unknown key is looked for.
     fn renew(&self, viewer: &mut Viewer, token: &str, patient: bool, io: &mut Io<'_>) {
+        let fits = |claims: &Claims| {
+            viewer.user().is_none_or(|user| user == claims.sub)
+                && viewer.room.as_ref().is_none_or(|room| claims.admits(&room.id))
+        };
         match self.keys.verify(token, unix_now()) {
-            Ok(claims) if viewer.user().is_none_or(|user| user == claims.sub) => {
+            Ok(claims) if fits(&claims) => {
                 viewer.claims = Some(Box::new(claims));
                 let lobby = viewer.room.is_none().then(|| io.now + LOBBY);
                 self.set_deadline(viewer, io, lobby);

@@ -48,6 +48,11 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// Whether the token is good for the room.
+    pub fn admits(&self, room: &str) -> bool {
+        self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|named| named == room))
+    }
+
     fn within_bounds(&self) -> bool {
         is_user_id(&self.sub)
             && self.name.as_deref().is_none_or(|name| plain(name, MAX_NAME))

@@ -5,8 +5,9 @@
 
 use std::{collections::HashMap, time::Duration, time::Instant};
 
-/// A pod that says nothing for so long is gone. Two of its packets may be lost before that, and counts
-/// are right within 10 s of its death: this, the tick of 1 s, and 5 s between two `stats`.
+/// A pod that says nothing for so long is gone. It tells its numbers every 2 s, so one packet may be lost;
+/// a second in a row may drop it until the next comes. Counts are right within 10.9 s of its death at worst:
+/// this and the tick of 1 s, then up to 6 s until the next `stats`, which are 5 s apart and on a tick.
 pub const SILENCE: Duration = Duration::from_millis(3900);
 /// Pods of one room; more are not told apart (a fleet has 50 by default).
 const MAX_PODS: usize = 1024;

@@ -14,7 +14,9 @@ const FLEET: &str = "test/failover";
 /// A replica that has all its primary has.
 fn replica_of(primary: &RedisServer) -> RedisServer {
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+    let started = std::time::Instant::now();
     while !replica.text(&["INFO", "replication"]).contains("master_link_status:up") {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "the replica does not follow");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     replica

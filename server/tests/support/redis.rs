@@ -63,10 +63,16 @@ impl RedisServer {
         &self.arguments[option + 1]
     }
 
-    /// Whether it came up; not when the port was taken.
+    /// Whether it came up; not when the port was taken, also by another Redis, which would answer too.
     fn wait(&mut self) -> bool {
         let started = Instant::now();
-        while self.command(&["PING"]).is_err() {
+        let own = format!("process_id:{}", self.child.id());
+        let answers = |server: &RedisServer| {
+            let info =
+                server.command(&["INFO", "server"]).and_then(|info| Ok(String::from_redis_value(info)?));
+            info.is_ok_and(|info| info.lines().any(|line| line == own))
+        };
+        while !answers(self) {
             if started.elapsed() > Duration::from_secs(10) || self.child.try_wait().unwrap().is_some() {
                 return false;
             }
