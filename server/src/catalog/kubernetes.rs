@@ -1,7 +1,7 @@
 //! The rooms of a fleet as the Kubernetes API has them.
 //!
 //! Two watches: DanmuRooms of the fleet (by the selectable field `spec.fleet`), and the DanmuFleet itself.
-//! While the API server is away the last catalog stays in force. [`Watched`] is the part without I/O.
+//! While the API server is away the last catalog stays in force. `Watched` is the part without I/O.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
