@@ -324,7 +324,7 @@ fn kubectl_shows_finds_and_selects_by_what_people_look_for() {
 }
 
 /// Fields that only the operator reads: a standalone server takes them and does nothing with them.
-const OPERATORS: [&str; 16] = [
+const OPERATORS: [&str; 15] = [
     "DanmuFleet.spec.auth",
     "DanmuFleet.spec.headroomPercent",
     "DanmuFleet.spec.hotRoomViewers",
@@ -336,7 +336,6 @@ const OPERATORS: [&str; 16] = [
     "DanmuFleet.spec.replicas",
     "DanmuFleet.spec.resources",
     "DanmuFleet.spec.route",
-    "DanmuFleet.spec.viewersPerPod",
     "DanmuFleet.spec.warmupSeconds",
     "DanmuRoom.spec.expectedViewers",
     "DanmuRoom.spec.minPods",

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -149,6 +149,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         viewers: 0.into(),
         turn: 0.into(),
     });
+    let planned = Arc::new(AtomicUsize::new(planned_for(&catalog, capacity)));
     let drain = Drain::new(Arc::clone(&edge), runtime, settings.drain_seconds);
     let admin = Arc::new(Admin {
         edge: Arc::clone(&edge),
@@ -158,7 +159,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         rows: Arc::clone(&rows_metrics),
         token: flags.admin_token.clone().filter(|token| !token.is_empty()),
         metrics_token: flags.metrics_token.clone(),
-        capacity,
+        capacity: Arc::clone(&planned),
     });
     let addresses = (public.local_addr()?, admin_listener.local_addr()?);
     let (stop, stopped) = oneshot::channel();
@@ -172,7 +173,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
             tokio::spawn(followed);
         }
     }
-    tokio::spawn(take(changes, given, Arc::clone(&edge), Arc::clone(&drain)));
+    let taking = Taking { given, edge: Arc::clone(&edge), drain: Arc::clone(&drain), capacity, planned };
+    tokio::spawn(taking.take(changes));
     tokio::spawn(trim(Arc::clone(&rooms), Arc::clone(&segments)));
     tokio::spawn(tend(rooms));
     tokio::spawn(listener::run(edge, public, async {
@@ -214,24 +216,41 @@ fn expel(inboxes: &Arc<Inboxes<edge::session::Viewer, Order>>) -> room::Expel {
     })
 }
 
-/// Puts every new catalog in force, for as long as the process lives.
-async fn take(mut changes: watch::Receiver<Arc<Catalog>>, given: Given, edge: Arc<Edge>, drain: Arc<Drain>) {
-    while changes.changed().await.is_ok() {
-        let catalog = Arc::clone(&changes.borrow_and_update());
-        given.over(&catalog.fleet).apply(&edge, &drain);
-        let (listed, faults) = (catalog.rooms.len(), catalog.faults.len());
-        let rooms = Arc::clone(&edge.rooms);
-        // Long lists of words take a while to compile; viewers wait for none of it.
-        let applied = tokio::task::spawn_blocking(move || rooms.apply(&catalog));
-        let Ok(refused) = applied.await else {
-            tracing::error!("the manifests could not be put in force; the rooms keep what they have");
-            continue;
-        };
-        edge.listed.store(true, Ordering::Release);
-        for room in refused {
-            edge.inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
+/// The viewers that the fleet gives this process, at most what its descriptors allow.
+fn planned_for(catalog: &Catalog, capacity: usize) -> usize {
+    capacity.min(catalog.fleet.viewers_per_pod as usize)
+}
+
+/// What a new catalog changes.
+struct Taking {
+    given: Given,
+    edge: Arc<Edge>,
+    drain: Arc<Drain>,
+    capacity: usize,
+    planned: Arc<AtomicUsize>,
+}
+
+impl Taking {
+    /// Puts every new catalog in force, for as long as the process lives.
+    async fn take(self, mut changes: watch::Receiver<Arc<Catalog>>) {
+        while changes.changed().await.is_ok() {
+            let catalog = Arc::clone(&changes.borrow_and_update());
+            self.given.over(&catalog.fleet).apply(&self.edge, &self.drain);
+            self.planned.store(planned_for(&catalog, self.capacity), Ordering::Relaxed);
+            let (listed, faults) = (catalog.rooms.len(), catalog.faults.len());
+            let rooms = Arc::clone(&self.edge.rooms);
+            // Long lists of words take a while to compile; viewers wait for none of it.
+            let applied = tokio::task::spawn_blocking(move || rooms.apply(&catalog));
+            let Ok(refused) = applied.await else {
+                tracing::error!("the manifests could not be put in force; the rooms keep what they have");
+                continue;
+            };
+            self.edge.listed.store(true, Ordering::Release);
+            for room in refused {
+                self.edge.inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
+            }
+            tracing::info!(rooms = listed, faults, "the manifests are in force");
         }
-        tracing::info!(rooms = listed, faults, "the manifests are in force");
     }
 }
 

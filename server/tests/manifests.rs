@@ -203,6 +203,18 @@ async fn the_fleets_drain_time_is_that_of_a_drain_that_is_given_none() {
 }
 
 #[tokio::test]
+async fn the_fleet_says_how_many_viewers_the_load_is_measured_by() {
+    let danmu = Danmu::start(&[]).await;
+    for (spec, capacity) in
+        [("{viewersPerPod: 7}", r#""capacity":7,"#), ("{viewersPerPod: 9}", r#""capacity":9,"#)]
+    {
+        put(danmu.folder.path(), "fleet.yaml", &fleet(spec));
+        let told = async || danmu.admin("GET", "/load", "").await.1.contains(capacity);
+        support::pod::eventually(spec, told).await;
+    }
+}
+
+#[tokio::test]
 async fn a_flag_wins_over_the_fleet_now_and_after_an_edit() {
     let danmu = Danmu::start(&["--allowed-origins=https://flag.example", "--drain-seconds=9"]).await;
     let (flag, manifest) =

@@ -12,7 +12,7 @@ mod port;
 mod process;
 mod rooms;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware::from_fn_with_state};
 use prometheus_client::registry::Registry;
@@ -43,8 +43,8 @@ pub struct Admin {
     pub token: Option<String>,
     /// The bearer token of `/metrics`; without one it is open.
     pub metrics_token: Option<String>,
-    /// Most viewers this process takes.
-    pub capacity: usize,
+    /// Viewers this process is to hold.
+    pub capacity: Arc<AtomicUsize>,
 }
 
 type Routes = OpenApiRouter<Arc<Admin>>;

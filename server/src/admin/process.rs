@@ -30,7 +30,7 @@ use super::{
 pub(super) struct Load {
     /// Open viewer connections.
     viewers: i64,
-    /// Most viewers this process takes.
+    /// Viewers this process is to hold: the fleet's viewersPerPod, or fewer if it has fewer descriptors.
     capacity: usize,
     /// Viewers by room, rooms without viewers left out.
     rooms: BTreeMap<String, u64>,
@@ -50,7 +50,7 @@ pub(super) async fn load(State(admin): State<Arc<Admin>>) -> Json<Load> {
     let seconds_left = admin.drain.deadline().map(|deadline| seconds_left(deadline, Instant::now()));
     Json(Load {
         viewers: admin.rows.viewers.get(),
-        capacity: admin.capacity,
+        capacity: admin.capacity.load(Ordering::Relaxed),
         rooms: rooms.map(|room| (room.id, room.viewers)).collect(),
         shedding: admin.edge.rooms.shedding().into_iter().collect(),
         draining: seconds_left.is_some(),
