@@ -1,7 +1,12 @@
 //! What a list of 100,000 words costs: to compile once, and for every message.
 //! `cargo run --release --package danmu-server --example words`
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measurement ends where it goes wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a measurement ends where it goes wrong"
+)]
 
 use std::{
     sync::Arc,
@@ -35,7 +40,8 @@ impl Random {
 fn words(random: &mut Random) -> Vec<String> {
     let word = |i| if i % 2 == 0 { 2 + random.below(3) } else { 4 + random.below(8) };
     let lengths: Vec<u64> = (0..WORDS).map(word).collect();
-    let word = |(i, length): (usize, &u64)| if i % 2 == 0 { random.han(*length) } else { random.latin(*length) };
+    let word =
+        |(i, length): (usize, &u64)| if i % 2 == 0 { random.han(*length) } else { random.latin(*length) };
     lengths.iter().enumerate().map(word).collect()
 }
 
@@ -72,13 +78,18 @@ fn main() {
     println!("{WORDS} words compiled in {:?}, {} MB kept", begin.elapsed(), (resident_kb() - before) / 1024);
     let rules = || Rules { per_viewer_seconds: 0, max_length: 500, ..Rules::default() };
     let without = Policy::compile(rules());
-    let shared = |list| Shared { hold: Some(Arc::clone(&compiled)), mask: Some(Arc::clone(&compiled)), block: list };
-    let one = Policy::compile_with(rules(), Shared { hold: Some(Arc::clone(&compiled)), ..Shared::default() });
+    let shared =
+        |list| Shared { hold: Some(Arc::clone(&compiled)), mask: Some(Arc::clone(&compiled)), block: list };
+    let one =
+        Policy::compile_with(rules(), Shared { hold: Some(Arc::clone(&compiled)), ..Shared::default() });
     let three = Policy::compile_with(rules(), shared(Some(Arc::new(Words::compile(&["never-said"])))));
     let texts: [(&str, Vec<String>); 4] = [
         ("15 Chinese characters", (0..MESSAGES).map(|_| random.han(15)).collect()),
         ("100 Chinese characters", (0..MESSAGES).map(|_| random.han(100)).collect()),
-        ("10 Latin words", (0..MESSAGES).map(|_| (0..10).map(|_| random.latin(5)).collect::<Vec<_>>().join(" ")).collect()),
+        (
+            "10 Latin words",
+            (0..MESSAGES).map(|_| (0..10).map(|_| random.latin(5)).collect::<Vec<_>>().join(" ")).collect(),
+        ),
         ("the same word 25 times", (0..MESSAGES).map(|_| format!("{} ", list[1]).repeat(25)).collect()),
     ];
     for (name, texts) in &texts {

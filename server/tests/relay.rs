@@ -434,7 +434,9 @@ async fn gifts_of_one_giver_count_up_over_all_pods_and_a_repeat_counts_once() {
     let (a, b) = (pod(&redis).await, pod(&redis).await);
     let mut ann = a.join("talk").await;
     let give = async |pod: &Danmu, name: &str| {
-        let gift = format!(r#"{{"kind":"gift","gift":"{name}","user":"u1","count":2,"text":"a \"quoted}}\" word"}}"#);
+        let gift = format!(
+            r#"{{"kind":"gift","gift":"{name}","user":"u1","count":2,"text":"a \"quoted}}\" word"}}"#
+        );
         assert_eq!(pod.admin("POST", "/rooms/talk/publish", &gift).await.0, 200);
     };
     give(&a, "rose").await;

@@ -113,6 +113,9 @@ fn a_server_does_not_start_with_a_list_it_cannot_read_and_says_which() {
     write(folder.path(), "long", &"word\n".repeat(1_000_000));
     let faults = danmu_server::catalog::load(folder.path()).unwrap_err();
     assert_eq!(faults.len(), 2, "{faults:?}");
-    assert!(faults[0].contains("words.from: long") && faults[0].contains("more than 200000 words"), "{faults:?}");
+    assert!(
+        faults[0].contains("words.from: long") && faults[0].contains("more than 200000 words"),
+        "{faults:?}"
+    );
     assert!(faults[1].contains("words.from: soft"), "{faults:?}");
 }
