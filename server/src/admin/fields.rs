@@ -19,6 +19,8 @@ use crate::{
 const MAX_TEXT: usize = 1000;
 /// Longest JSON of a custom message, in bytes: every viewer gets it.
 const MAX_DATA: usize = 2048;
+/// Deepest JSON of a custom message: readers have limits of their own, and a frame goes around it.
+const MAX_DEPTH: usize = 32;
 /// Longest time a message is pinned, in seconds.
 const MAX_PINNED: u32 = 86_400;
 
@@ -104,11 +106,24 @@ impl TryFrom<serde_json::Value> for Data {
     type Error = String;
 
     fn try_from(data: serde_json::Value) -> Result<Self, String> {
-        match data.to_string().len() {
-            length if length > MAX_DATA => Err(format!("`data` has {length} bytes; at most {MAX_DATA}")),
-            _ => Ok(Data(data)),
+        let length = data.to_string().len();
+        if length > MAX_DATA {
+            return Err(format!("`data` has {length} bytes; at most {MAX_DATA}"));
         }
+        if depth(&data) > MAX_DEPTH {
+            return Err(format!("`data` is nested more than {MAX_DEPTH} levels deep"));
+        }
+        Ok(Data(data))
     }
+}
+
+fn depth(value: &serde_json::Value) -> usize {
+    let inner = match value {
+        serde_json::Value::Array(values) => values.iter().map(depth).max(),
+        serde_json::Value::Object(fields) => fields.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
 }
 
 /// How long a message is pinned, in seconds.

@@ -6,17 +6,21 @@
 
 mod action;
 pub mod codes;
+mod desk;
 mod event;
 pub mod frame;
+mod kinds;
 mod op;
 mod position;
 
 pub use action::{Action, MAX_ID, MAX_IDS, MAX_SECONDS, MAX_SLOW};
 pub use codes::{CloseCode, RefusalCode};
+pub use desk::{Done, Held, Settled};
 pub use event::{
-    Ack, Chat, Custom, Done, Enter, Event, Gap, Gift, Held, Joined, Lane, Mode, Move, Notice, OnDemand,
-    Placed, Placing, Refused, Removed, Role, Settled, Size, Stats, Style, Super,
+    Ack, Chat, Event, Gap, Gift, Joined, Lane, Mode, Move, Notice, OnDemand, Placed, Placing, Refused,
+    Removed, Role, Size, Stats, Style,
 };
+pub use kinds::{Custom, Enter, Super};
 pub use op::{BadOp, Join, Moderate, Op, Say};
 pub use position::{BadPosition, Position};
 
