@@ -368,8 +368,12 @@ impl Sessions {
         if held {
             return self.hold(viewer, room, chat, say.reference, io);
         }
-        let exempt = role >= Role::Moderator || !room.is_capped();
-        if !exempt && !room.gate.sample(viewer.sender(), room.share(&policy), io.now) {
+        // Asked also where nothing is left out: this pod's part of the cap, once the room is Live again, goes
+        // by who speaks here.
+        let fits = role >= Role::Moderator
+            || room.gate.sample(viewer.sender(), room.share(&policy), io.now)
+            || !room.is_capped();
+        if !fits {
             room.left_out();
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });

@@ -167,6 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_on_known_pods_is_summed_and_goes_with_them() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        roster.here("a", 1, 1, now);
+        roster.here("b", 1, 1, now);
+        (roster.said("a", 30), roster.said("b", 12), roster.said("stranger", 99));
+        assert_eq!(roster.sum().messages, 42);
+        roster.here("a", 2, 1, now);
+        assert_eq!(roster.sum().messages, 42);
+        roster.gone("a");
+        assert_eq!(roster.sum().messages, 12);
+    }
+
+    #[test]
     fn a_silent_pod_is_gone_and_its_viewers_with_it() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         roster.here("a", 10, 0, now);

@@ -73,6 +73,8 @@ async fn a_replay_is_written_to_at_a_position_of_the_video() {
 #[derive(Default)]
 struct Told {
     acknowledged: HashMap<String, String>,
+    /// Acknowledged, but left out of the room's sample: neither shown nor kept.
+    sampled: usize,
     modes: usize,
     heard: HashSet<String>,
 }
@@ -82,10 +84,14 @@ async fn talk(mut viewer: Viewer, name: usize, stop: Arc<AtomicBool>) -> (Viewer
     let mut told = Told::default();
     let mut number = 0u64;
     let note = |event: Event, told: &mut Told| match event {
+        // A sampled message is heard by its sender alone, after its `ack`.
         Event::Chat(chat) => drop(told.heard.insert(chat.id)),
         Event::Ack(ack) => {
-            assert!(ack.shown, "nothing is sampled here");
-            told.acknowledged.insert(ack.id, ack.reference.unwrap());
+            if ack.shown {
+                told.acknowledged.insert(ack.id, ack.reference.unwrap());
+            } else {
+                told.sampled += 1;
+            }
         }
         Event::Mode(_) => told.modes += 1,
         Event::Gap(gap) => panic!("{gap:?}"),
@@ -157,13 +163,14 @@ async fn switch_to_and_fro(pods: &[Danmu]) {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     stop.store(true, Ordering::Relaxed);
-    let (mut acknowledged, mut heard) = (HashMap::new(), HashSet::new());
+    let (mut acknowledged, mut heard, mut sampled) = (HashMap::new(), HashSet::new(), 0);
     for talker in talkers {
         let (viewer, told) = talker.await.unwrap();
         // Two edits within a look at the folder are one.
         assert!(told.modes >= SWITCHES - 2, "{} switches were told", told.modes);
         acknowledged.extend(told.acknowledged);
         heard.extend(told.heard);
+        sampled += told.sampled;
         still_there.push(viewer);
     }
     // It ends Live: what was kept is read as a replay again.
@@ -174,7 +181,13 @@ async fn switch_to_and_fro(pods: &[Danmu]) {
     let lost: Vec<_> =
         acknowledged.iter().filter(|(id, _)| !heard.contains(*id) && !kept.contains(*id)).collect();
     assert_eq!(lost, [], "of {} acknowledged", acknowledged.len());
-    println!("{} acknowledged: {} heard live, {} kept", acknowledged.len(), heard.len(), kept.len());
+    let all = acknowledged.len();
+    println!("{all} acknowledged: {} heard live, {} kept; {sampled} sampled", heard.len(), kept.len());
+    // Until two pods have told each other who speaks, one of them may show one message a second.
+    assert!(
+        if pods.len() == 1 { sampled == 0 } else { sampled < all / 4 },
+        "{sampled} of {all} were left out"
+    );
     assert!(heard.len() > 30 && kept.len() > 30, "both ways were used: {} and {}", heard.len(), kept.len());
     assert_eq!(heard.intersection(&kept).count(), 0, "one message goes one way");
     assert_eq!(still_there.len(), 60 + TALKERS);

@@ -6,7 +6,7 @@ use danmu_wire::Event;
 
 use crate::{
     SPEAK, ago, get, is_kept, put,
-    support::{Danmu, pod::eventually, redis::RedisServer},
+    support::{Danmu, PATIENCE, pod::eventually, redis::RedisServer},
 };
 
 fn shedding(limits: &str) -> String {
@@ -93,5 +93,7 @@ async fn two_pods_shed_the_load_of_both() {
     tokio::select! {
         () = talk => unreachable!(),
         stats = heard => println!("{stats:?}"),
+        // Stats come every five seconds, so that waiting for the right ones has no end of its own.
+        () = tokio::time::sleep(2 * PATIENCE) => panic!("the other pod does not shed"),
     }
 }

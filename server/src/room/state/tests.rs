@@ -81,6 +81,22 @@ fn a_busy_room_ticks_and_a_quiet_one_does_not() {
 }
 
 #[test]
+fn a_room_that_sheds_load_flushes_less_often_however_calm_it_is() {
+    let (mut room, now) = room();
+    room.set_tick(Some(5));
+    assert_eq!(room.chat(chat("first"), true, now), Next::Flush);
+    room.take(now);
+    assert_eq!(room.flushed(now), Next::Nothing);
+    let tick = Settings::default().tick;
+    assert_eq!(room.chat(chat("second"), true, now + tick), Next::TickAt(now + tick * 5));
+    assert_eq!(room.ticked(now + tick * 5), Next::Flush);
+    room.take(now + tick * 5);
+    room.set_tick(None);
+    room.flushed(now + tick * 5);
+    assert_eq!(room.chat(chat("third"), true, now + tick * 6), Next::Flush, "calm again");
+}
+
+#[test]
 fn duplicates_in_a_flush_become_one_with_a_count() {
     let (mut room, now) = room();
     for text in ["gg", "hi", "gg", "gg"] {
