@@ -152,8 +152,8 @@ fn routed(seen: &Seen, plan: &RoomPlan, shared: &Routing) -> Routing {
     shared.clone()
 }
 
-/// The number told before, until the real one is a tenth away from it and a minute has passed. `of` is a room, or
-/// nothing for all of them.
+/// The number told before, until the real one is a tenth away from it and a minute has passed; that somebody came is told
+/// at once. `of` is a room, or nothing for all of them.
 pub(super) fn viewers(
     before: Option<u32>,
     number: u32,
@@ -163,7 +163,7 @@ pub(super) fn viewers(
 ) -> u32 {
     let rests = told.get(of).is_some_and(|at| now.duration_since(*at) < REST);
     match before {
-        Some(before) if rests || before.abs_diff(number) < (before / 10).max(1) => before,
+        Some(before) if (rests && before > 0) || before.abs_diff(number) < (before / 10).max(1) => before,
         _ => {
             told.insert(of.to_owned(), now);
             two_digits(number)

@@ -166,7 +166,8 @@ fn viewers_are_told_again_after_a_minute_and_a_tenth() {
         kept(seen, fleet, rooms);
         told
     };
-    assert_eq!(tell(&mut seen, 0, 5678), Some(5600));
+    assert_eq!(tell(&mut seen, 0, 0), Some(0));
+    assert_eq!(tell(&mut seen, 1, 5678), Some(5600), "the first who come");
     assert_eq!(tell(&mut seen, 30, 9999), Some(5600), "too soon");
     assert_eq!(tell(&mut seen, 31, 5900), Some(5600), "too little");
     assert_eq!(tell(&mut seen, 1, 9999), Some(9900));
