@@ -171,7 +171,9 @@ mod tests {
         let (mut roster, now) = (Roster::default(), Instant::now());
         roster.here("a", 1, 1, now);
         roster.here("b", 1, 1, now);
-        (roster.said("a", 30), roster.said("b", 12), roster.said("stranger", 99));
+        for (pod, messages) in [("a", 30), ("b", 12), ("stranger", 99)] {
+            roster.said(pod, messages);
+        }
         assert_eq!(roster.sum().messages, 42);
         roster.here("a", 2, 1, now);
         assert_eq!(roster.sum().messages, 42);
