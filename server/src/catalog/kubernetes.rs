@@ -509,6 +509,26 @@ mod tests {
         assert!(next.faults.is_empty());
     }
 
+    /// A watch that tells what it is given and then nothing more.
+    fn watching<K: Send + 'static>(events: Vec<Event<K>>) -> impl Stream<Item = watcher::Result<Event<K>>> {
+        futures_util::stream::iter(events.into_iter().map(Ok)).chain(futures_util::stream::pending())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_may_not_read_config_maps_opens_its_rooms_all_the_same() {
+        let named = room("a", json!({"moderation": {"words": {"from": [{"configMap": "bad-words"}]}}}));
+        let rooms = watching(vec![Event::Init, Event::InitApply(named), Event::InitDone]);
+        let fleets = watching(vec![Event::Init, Event::InitDone]);
+        let denied = futures_util::stream::iter([Err(watcher::Error::NoResourceVersion)])
+            .chain(futures_util::stream::pending());
+        let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::default()));
+        let begin = tokio::time::Instant::now();
+        tokio::spawn(async move { run(rooms, fleets, denied, &sender).await });
+        catalogs.changed().await.unwrap();
+        assert!((WORDS..WORDS * 2).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        assert!(catalogs.borrow().rooms.contains_key("a"));
+    }
+
     #[test]
     fn an_edit_of_a_word_list_is_a_change_and_a_bad_one_keeps_the_last_good() {
         let mut watched = with_words();

@@ -6,7 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use danmu_server::relay::{Target, redis::Address};
+use danmu_server::relay::{Logged, Target, desk::unix_ms, redis::Address};
+use danmu_wire::{Chat, Event, Gift, Held, Settled};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use redis::{FromRedisValue, Value};
 
@@ -74,6 +75,23 @@ fn grant(redis: &RedisServer) {
     redis.text(&words.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
+/// A gift that counts up, a message that waits for a moderator, and the log.
+async fn given_and_held(a: &Pod, b: &Pod) {
+    let gift =
+        Gift { id: "1".into(), user: Some("u1".into()), gift: "rocket".into(), count: 2, ..Gift::default() };
+    a.relay.priority("talk", Event::Gift(gift), None, 1000).await.unwrap();
+    let held = Held { chat: Chat { id: "1".into(), text: "maybe".into(), ..Chat::default() }, at: unix_ms() };
+    a.relay.hold("talk", held.clone()).await.unwrap();
+    eventually("the other pod hears of it", async || b.seen("talk").held == ["maybe"]).await;
+    assert_eq!(b.relay.held("talk").await.unwrap(), [held.clone()]);
+    let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
+    assert_eq!(b.relay.settle("talk", &settled).await.unwrap(), Some(held));
+    assert_eq!(a.relay.settle("talk", &settled).await.unwrap(), None, "once");
+    eventually("the first pod hears of it", async || a.seen("talk").settled == [("1".into(), true)]).await;
+    b.relay.write_down("talk", Logged::now("mod", danmu_wire::Action::Clear {})).await.unwrap();
+    assert_eq!(a.relay.written("talk").await.unwrap().len(), 1);
+}
+
 /// All that pods do with Redis.
 async fn all_of_it(a: &Pod, b: &Pod) {
     a.open("talk").await;
@@ -86,11 +104,12 @@ async fn all_of_it(a: &Pod, b: &Pod) {
         a.moderate("talk", Target::Mute("ann".into()), lifted).await.unwrap();
         eventually("it holds", async || b.seen("talk").moderated.is_empty() == lifted).await;
     }
+    given_and_held(a, b).await;
     b.close("talk");
     // A room that opens again at once is not unsubscribed from.
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     b.open("talk").await;
-    assert_eq!(b.gets("talk", 1).await.names(), ["rose"]);
+    assert_eq!(b.gets("talk", 2).await.names(), ["rose", "rocket"]);
     eventually("both are there", async || b.seen("talk").peers.pods == 1).await;
     // A round of pings.
     tokio::time::sleep(std::time::Duration::from_millis(2500)).await;

@@ -204,12 +204,13 @@ impl Scripts {
         keys: &Keys,
         room: &str,
     ) -> Result<Result<Vec<Held>, PublishError>, RedisError> {
-        let mut command = redis::cmd("HVALS");
+        let mut command = redis::cmd("HGETALL");
         command.arg(keys.held(room));
-        let values: Vec<String> = Vec::from_redis_value(connection.send(&command).await?)?;
+        let all: std::collections::HashMap<String, String> =
+            FromRedisValue::from_redis_value(connection.send(&command).await?)?;
         let now = unix_ms();
         let waits = |held: &Held| !desk::is_over(held.at, now);
-        let mut held: Vec<Held> = values.iter().filter_map(|value| read_held(value)).filter(waits).collect();
+        let mut held: Vec<Held> = all.values().filter_map(|value| read_held(value)).filter(waits).collect();
         held.sort_by(|a, b| (a.at, &a.chat.id).cmp(&(b.at, &b.chat.id)));
         Ok(Ok(held))
     }
