@@ -123,6 +123,6 @@ fn default_max() -> u32 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Auth {
     /// A Secret with `admin-token` (the operator makes one if there is none), and of `token-secret` (HS256),
-    /// `eddsa.pem` and `rs256.pem` those that viewers' tokens are made with.
+    /// `eddsa.pem`, `rs256.pem` and `jwks.json` (a key set) those that viewers' tokens are made with.
     pub secret_ref: SecretName,
 }

@@ -68,6 +68,7 @@ fn read(name: &str, secret: &Secret) -> Result<(Keys, String), KeysError> {
         hs256: has(TOKEN_SECRET),
         eddsa: has("eddsa.pem"),
         rs256: has("rs256.pem"),
+        jwks: has("jwks.json"),
     };
     Ok((keys, token.to_owned()))
 }

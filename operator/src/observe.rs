@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use danmu_crds::DanmuRoom;
+use danmu_crds::{DanmuRoom, RoomMode};
 use danmu_plan::{Bounds, Endpoints, Fleet, Load, Observation, Pod, Room, Share, Window};
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1, discovery::v1::EndpointSlice};
@@ -127,6 +127,7 @@ fn room_of(room: &DanmuRoom, slice: Option<&DynamicObject>, viewers: Vec<Share>,
         expected_viewers: spec.expected_viewers,
         schedule: windows.collect(),
         min_pods: spec.min_pods,
+        on_demand: spec.mode == RoomMode::OnDemand,
         hot: !placement.is_empty() || slice.is_some(),
         placement,
         viewers,

@@ -41,6 +41,8 @@ pub(crate) struct Keys {
     pub(crate) hs256: bool,
     pub(crate) eddsa: bool,
     pub(crate) rs256: bool,
+    /// A JSON Web Key Set; read again by the servers themselves.
+    pub(crate) jwks: bool,
 }
 
 /// Everything seen of one fleet.

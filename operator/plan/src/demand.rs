@@ -90,7 +90,7 @@ pub(crate) fn heat(rooms: &[&Room], demands: &[Demand], fleet: &Fleet) -> Vec<He
     let mut hot: Vec<usize> = Vec::new();
     for (index, (room, demand)) in rooms.iter().zip(demands).enumerate() {
         let at_least = if room.hot { (threshold * COLD_PERCENT).div_ceil(100) } else { threshold };
-        if room.min_pods > 1 || demand.viewers >= at_least {
+        if !room.on_demand && (room.min_pods > 1 || demand.viewers >= at_least) {
             hot.push(index);
         }
     }

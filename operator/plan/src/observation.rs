@@ -120,6 +120,9 @@ pub struct Room {
     /// The fewest pods it must be on; 0 is read as 1. More than 1 makes it hot.
     #[serde(default)]
     pub min_pods: u32,
+    /// Its viewers fetch what is said (`mode: OnDemand`), so that any pod serves them as cheaply: it is never hot.
+    #[serde(default)]
+    pub on_demand: bool,
     /// Whether it was hot before this plan.
     #[serde(default)]
     pub hot: bool,

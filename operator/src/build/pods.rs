@@ -145,9 +145,13 @@ fn args(input: &Input<'_>) -> Vec<String> {
         format!("--admin=[::]:{ADMIN_PORT}"),
         format!("--fleet={}/{}", input.owner.namespace, fleet.name_any()),
     ];
-    let Keys { eddsa, rs256, .. } = input.seen.keys;
-    for (flag, file, there) in [("--token-eddsa", "eddsa.pem", eddsa), ("--token-rs256", "rs256.pem", rs256)]
-    {
+    let Keys { eddsa, rs256, jwks, .. } = input.seen.keys;
+    let files = [
+        ("--token-eddsa", "eddsa.pem", eddsa),
+        ("--token-rs256", "rs256.pem", rs256),
+        ("--token-jwks", "jwks.json", jwks),
+    ];
+    for (flag, file, there) in files {
         if there {
             args.push(format!("{flag}={KEYS}/{file}"));
         }

@@ -125,6 +125,7 @@ fn secrets_are_named_and_never_written_out() {
         hs256: true,
         eddsa: false,
         rs256: true,
+        jwks: true,
     };
     let (.., objects) = decided(&seen);
     let server =
@@ -140,6 +141,7 @@ fn secrets_are_named_and_never_written_out() {
     assert_eq!(template["metadata"]["annotations"][names::KEYS], "7", "another Secret is another revision");
     let args = server["args"].to_string();
     assert!(args.contains("--token-rs256=/etc/danmu/keys/rs256.pem") && !args.contains("eddsa"), "{args}");
+    assert!(args.contains("--token-jwks=/etc/danmu/keys/jwks.json"), "{args}");
 }
 
 #[test]

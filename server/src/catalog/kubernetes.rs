@@ -523,7 +523,7 @@ mod tests {
             .chain(futures_util::stream::pending());
         let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::default()));
         let begin = tokio::time::Instant::now();
-        tokio::spawn(async move { run(rooms, fleets, denied, &sender).await });
+        tokio::spawn(async move { run(Watched::of(None), rooms, fleets, denied, &sender).await });
         catalogs.changed().await.unwrap();
         assert!((WORDS..WORDS * 2).contains(&begin.elapsed()), "{:?}", begin.elapsed());
         assert!(catalogs.borrow().rooms.contains_key("a"));

@@ -75,6 +75,15 @@ fn a_room_is_hot_from_its_size_on_and_cold_under_sixty_per_cent_of_it() {
 }
 
 #[test]
+fn a_room_whose_viewers_fetch_is_never_hot_and_cold_at_once() {
+    for hot in [false, true] {
+        let replay = Room { on_demand: true, hot, expected_viewers: 90_000, min_pods: 2, ..room() };
+        let planned = planned(replay, |_| {});
+        assert!(!planned.hot && planned.placement.is_empty(), "{planned:?}");
+    }
+}
+
+#[test]
 fn the_largest_rooms_are_hot_when_there_are_too_many() {
     let rooms = [("a", 3_000), ("b", 5_000), ("c", 4_000)].map(|(name, expected_viewers)| Room {
         name: name.to_owned(),
