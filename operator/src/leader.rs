@@ -1,11 +1,13 @@
 //! One operator acts at a time: it holds a Lease, and ends when it loses it.
 //!
 //! The crate's own `watch` says nothing while the API cannot be reached, and the process would go on past the lease's
-//! end while another acts. So its errors are counted here, and the requests have a deadline.
+//! end while another acts. So its errors are counted here, and the requests have a deadline. Who waits looks at the lease
+//! now and then: the crate sleeps until its end, even if its holder gives it back.
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client, Config};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,7 +22,24 @@ const GRACE_SECONDS: u64 = 10;
 const REQUEST: Duration = Duration::from_secs(2);
 /// Errors for so long are a loss: with the first one's deadline, still before the lease's end.
 const FAILING: Duration = Duration::from_secs(6);
+/// How often who waits looks whether the lease was given back.
+const LOOK: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The lease, as it is now.
+async fn manager(
+    client: &Client,
+    namespace: &str,
+    identity: &str,
+) -> Result<LeaseManager, LeaseManagerError> {
+    LeaseManagerBuilder::new(client.clone(), LEASE)
+        .with_namespace(namespace)
+        .with_identity(identity)
+        .with_duration(SECONDS)
+        .with_grace(GRACE_SECONDS)
+        .build()
+        .await
+}
 
 /// Why no lease can be asked for.
 #[derive(Debug, Error)]
@@ -36,6 +55,9 @@ pub enum LeaderError {
 /// A lease that is asked for.
 pub(crate) struct Leadership {
     manager: LeaseManager,
+    client: Client,
+    namespace: String,
+    identity: String,
 }
 
 impl Leadership {
@@ -48,28 +70,50 @@ impl Leadership {
         config.connect_timeout = Some(REQUEST);
         config.read_timeout = Some(REQUEST);
         config.write_timeout = Some(REQUEST);
-        let manager = LeaseManagerBuilder::new(Client::try_from(config)?, LEASE)
-            .with_namespace(namespace)
-            .with_identity(identity)
-            .with_duration(SECONDS)
-            .with_grace(GRACE_SECONDS)
-            .build()
-            .await?;
-        Ok(Self { manager })
+        let client = Client::try_from(config)?;
+        let manager = manager(&client, namespace, identity).await?;
+        Ok(Self { manager, client, namespace: namespace.to_owned(), identity: identity.to_owned() })
     }
 
     /// Waits until the lease is ours.
-    pub(crate) async fn gained(&self) {
+    pub(crate) async fn gained(&mut self) {
         loop {
-            match self.manager.changed().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => {
+            match self.changed_or_free().await {
+                Some(Ok(true)) => return,
+                Some(Ok(false)) => {}
+                Some(Err(error)) => {
                     warn!(%error, "the lease cannot be had; trying again");
                     sleep(PAUSE).await;
                 }
+                // A new manager knows what the lease is now.
+                None => match manager(&self.client, &self.namespace, &self.identity).await {
+                    Ok(manager) => self.manager = manager,
+                    Err(error) => warn!(%error, "the lease cannot be read; trying again"),
+                },
             }
         }
+    }
+
+    /// What became of the lease; nothing if its holder gave it back.
+    async fn changed_or_free(&self) -> Option<Result<bool, LeaseManagerError>> {
+        let mut changed = std::pin::pin!(self.manager.changed());
+        loop {
+            tokio::select! {
+                changed = &mut changed => return Some(changed),
+                () = sleep(LOOK) => {
+                    if self.is_free().await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn is_free(&self) -> bool {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        // Of errors the manager tells.
+        let Ok(Some(lease)) = api.get_opt(LEASE).await else { return false };
+        lease.spec.and_then(|spec| spec.holder_identity).is_none_or(|holder| holder.is_empty())
     }
 
     /// Waits until it no longer is, or may no longer be. The process must end then: another one acts.

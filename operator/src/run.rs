@@ -72,7 +72,7 @@ pub async fn run(told: Options) -> Result<(), RunError> {
     let mut asked_to_end = std::pin::pin!(asked_to_end()?);
     let mut serving = tokio::spawn(health.clone().serve(told.health));
     let seeking = sought(config, &told, &health);
-    let leadership = tokio::select! {
+    let mut leadership = tokio::select! {
         leadership = seeking => leadership?,
         () = &mut asked_to_end => return Ok(()),
         ended = &mut serving => return Err(health_error(ended)),

@@ -149,3 +149,28 @@ async fn servers_that_do_not_answer_freeze_the_fleet_both_ways() {
     eventually("it goes on", 60, async || (cluster.replicas().await == 1).then_some(())).await;
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn pods_are_there_before_a_scheduled_start_and_drained_after_the_end() {
+    let mut cluster = Cluster::new("schedule").await;
+    let mut spec = small();
+    spec["warmupSeconds"] = json!(25);
+    cluster.fleet(spec).await;
+    cluster.operate().await;
+    let now = jiff::Timestamp::now();
+    let at = |seconds| (now + jiff::SignedDuration::from_secs(seconds)).to_string();
+    let window = json!({"start": at(40), "end": at(60), "expectedViewers": 2900});
+    cluster.room("finals", json!({"schedule": [window]})).await;
+    let since = || jiff::Timestamp::now().duration_since(now).as_secs();
+    eventually("the first pod is there", 14, async || (cluster.replicas().await == 1).then_some(())).await;
+    eventually("its pods are there", 40, async || {
+        (cluster.slices().await.get("finals").map(endpoints)?.len() == 3).then_some(())
+    })
+    .await;
+    assert!((15..40).contains(&since()), "within the warm-up, but {} s after it was made", since());
+    eventually("the rest has gone", 60, async || (cluster.replicas().await == 1).then_some(())).await;
+    assert!(since() >= 60, "not before the end");
+    assert_eq!(cluster.loads.asked(), ["drain danmu-default-1", "drain danmu-default-2"]);
+    assert!(cluster.slices().await.is_empty(), "it is cold again");
+    cluster.end().await;
+}
