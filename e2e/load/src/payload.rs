@@ -312,7 +312,8 @@ mod tests {
     #[test]
     fn the_echo_of_a_message_left_out_is_no_delivery() {
         let mut reader = PayloadReader::new("r");
-        let ack = |shown| Event::Ack(Ack { reference: Some("77".into()), id: "A".into(), shown });
+        let ack =
+            |shown| Event::Ack(Ack { reference: Some("77".into()), id: "A".into(), shown, held: false });
         let seen = read(&mut reader, &[ack(false), chat("r.0.0.5", 1)]);
         assert_eq!(seen, [Seen::Ack { sent_ns: Some(77), shown: false }]);
         let seen = read(&mut reader, &[ack(true), chat("r.0.1.5", 1)]);

@@ -34,7 +34,8 @@ impl Room {
             cut.shutdown(Shutdown::Both).unwrap();
         }
         let chat = Event::Chat(Chat { id: "A".into(), text, n: 1, ..Chat::default() });
-        let ack = |shown| Event::Ack(Ack { reference: reference.clone(), id: "A".into(), shown });
+        let ack =
+            |shown| Event::Ack(Ack { reference: reference.clone(), id: "A".into(), shown, held: false });
         match self.said % 10 {
             0 => {
                 let code = RefusalCode::SlowMode;

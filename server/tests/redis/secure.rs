@@ -83,7 +83,7 @@ async fn given_and_held(a: &Pod, b: &Pod) {
     let held = Held { chat: Chat { id: "1".into(), text: "maybe".into(), ..Chat::default() }, at: unix_ms() };
     a.relay.hold("talk", held.clone()).await.unwrap();
     eventually("the other pod hears of it", async || b.seen("talk").held == ["maybe"]).await;
-    assert_eq!(b.relay.held("talk").await.unwrap(), [held.clone()]);
+    assert_eq!(b.relay.held("talk").await.unwrap(), std::slice::from_ref(&held));
     let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
     assert_eq!(b.relay.settle("talk", &settled).await.unwrap(), Some(held));
     assert_eq!(a.relay.settle("talk", &settled).await.unwrap(), None, "once");
