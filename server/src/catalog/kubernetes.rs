@@ -2,7 +2,7 @@
 //!
 //! Two watches: DanmuRooms of the fleet (by the selectable field `spec.fleet`), and the DanmuFleet itself. A
 //! third, of ConfigMaps with the label `danmu.live/words`, once a room or the fleet names one.
-//! While the API server is away the last catalog stays in force. [`Watched`] is the part without I/O.
+//! While the API server is away the last catalog stays in force. `Watched` is the part without I/O.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
