@@ -238,7 +238,7 @@ impl Keys {
     }
 
     /// The same for who can wait: a key that is not known is looked for, if the source was not asked just
-    /// before. Takes as long as one look at the source, at most [`source::DEADLINE`].
+    /// before. Takes as long as one look at the source, at most 5 s.
     ///
     /// # Errors
     /// As [`Keys::verify`]; [`TokenError::UnknownKey`] only where the source could not be asked.

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use danmu_server::relay::desk::unix_ms;
+use danmu_wire::{Chat, Held, Settled};
+
 use crate::{
     Acknowledged,
     proxy::Proxy,
@@ -135,4 +138,27 @@ async fn a_lost_answer_makes_no_gift_come_twice() {
         eventually("the third came", async || pod.seen("talk").names().contains(&"third")).await;
         assert_eq!(pod.seen("talk").names(), ["first", "second", "third"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_loses_no_held_message() {
+    let (proxy, bus) = (Proxy::start(0).await, free_port().to_string());
+    let port = proxy.port.to_string();
+    let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", &port];
+    let node = RedisServer::start_with(&[options, announced].concat());
+    proxy.lead_to(node.port);
+    node.text(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    eventually("the cluster is whole", async || node.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        .await;
+    let pod = Pod::on_redis(&format!("redis://127.0.0.1:{port}"), true, FLEET);
+    pod.open("talk").await;
+    let held = Held { chat: Chat { id: "1".into(), ..Chat::default() }, at: unix_ms() };
+    pod.relay.hold("talk", held.clone()).await.unwrap();
+    proxy.swallow_an_answer();
+    let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
+    // The client repeats the call, and gets what the first one took out.
+    let answer = pod.relay.settle("talk", &settled).await;
+    assert!(proxy.has_swallowed());
+    assert_eq!(answer, Ok(Some(held)));
 }

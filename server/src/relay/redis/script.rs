@@ -192,10 +192,12 @@ impl Scripts {
     ) -> Result<Result<Option<Held>, PublishError>, RedisError> {
         let json = serde_json::to_string(settled).unwrap_or_default();
         let mut call = self.settle.prepare_invoke();
-        call.key(keys.held(room)).arg(&settled.id).arg(oldest_held());
+        call.key(keys.held(room)).key(keys.once(room, &format!("settle:{}", settled.id)));
+        call.arg(&settled.id).arg(oldest_held());
         call.arg(keys.channel(room)).arg(connection.publish()).arg(format!("S{json}"));
-        let answer = String::from_redis_value(connection.invoke(&call).await?)?;
-        Ok(Ok(read_held(&answer)))
+        call.arg(fresh_epoch()).arg(REPEAT_SECONDS);
+        let answer: Vec<String> = Vec::from_redis_value(connection.invoke(&call).await?)?;
+        Ok(Ok(answer.first().and_then(|held| read_held(held))))
     }
 
     pub(super) async fn held(
