@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
@@ -34,6 +34,7 @@ async fn pods_are_replaced_one_by_one_with_a_surge_and_viewers_keep_their_gifts(
 
 async fn rolls(venue: &Venue, crowd: &Crowd) {
     let (pods, sets) = (History::of(venue.pods(), SERVERS), History::of(venue.sets(), SERVERS));
+    let slices = History::of(venue.slices(), "danmu.live/room=final");
     let asked = requests(&venue.client()).await.unwrap();
     let publisher = venue.publish("final").await;
     let began = tokio::time::Instant::now();
@@ -46,14 +47,14 @@ async fn rolls(venue: &Venue, crowd: &Crowd) {
     crowd.catch_up(&gifts, Duration::from_secs(5)).await;
 
     let asked = writes(&asked, &requests(&venue.client()).await.unwrap());
-    let mut moves: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut moves: BTreeMap<(usize, u32), usize> = BTreeMap::new();
     for record in crowd.records() {
-        *moves.entry(record.moves.len()).or_default() += 1;
+        *moves.entry((record.moves.len(), record.hints)).or_default() += 1;
     }
     figure(
         &venue.release.given,
         &format!(
-            "6. rollout of a full fleet of 2 under 110 viewers: {took:.1?}, viewers by number of moves {moves:?}, {} gifts",
+            "6. rollout of a full fleet of 2 under 110 viewers: {took:.1?}, viewers by moves, and hints among them, {moves:?}, {} gifts",
             gifts.len()
         ),
     );
@@ -63,10 +64,26 @@ async fn rolls(venue: &Venue, crowd: &Crowd) {
     assert_eq!(away, 1, "one pod at a time");
     let evicted = asked.get("POST pods/eviction").copied().unwrap_or(0);
     assert!(evicted >= 2, "pods go through the eviction API: {asked:?}");
-    let most = moves.keys().max().copied().unwrap_or(0);
-    assert!((1..=2).contains(&most), "viewers move at most twice: {}", crowd.tell());
+    let most = moves.keys().map(|(moves, _)| *moves).max().unwrap_or(0);
+    assert!(
+        (1..=2).contains(&most),
+        "viewers move at most twice: {}; the slice was {:?}",
+        crowd.tell(),
+        slices_over_time(&slices.changes())
+    );
     crowd.undisturbed();
     crowd.have_each_once(&gifts);
+}
+
+/// When which pods were in the slice.
+fn slices_over_time(changes: &[Change<EndpointSlice>]) -> Vec<(Duration, Vec<String>)> {
+    let Some(first) = changes.first() else { return Vec::new() };
+    let pods = |change: &Change<EndpointSlice>| {
+        let names =
+            change.object.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone());
+        (change.at - first.at, names.collect())
+    };
+    changes.iter().map(pods).collect()
 }
 
 /// All pods run this image, are Ready, and as many as there were.

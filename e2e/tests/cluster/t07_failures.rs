@@ -202,7 +202,7 @@ async fn api_server_is_away(venue: &Venue, crowd: &Crowd) {
     let told = started.elapsed();
     // The servers follow the API again, too: they let viewers of the new room in.
     venue
-        .until(SOON, "a viewer gets into the new room", async || {
+        .until(Duration::from_secs(30), "a viewer gets into the new room", async || {
             let viewer = Viewer::join(&venue.door, "after-the-outage");
             let in_time =
                 async || viewer.see(|record| record.joined.then_some(()).ok_or(format!("{record:?}")));

@@ -179,8 +179,8 @@ async fn five_hundred_rooms_are_few_plans(venue: &Venue) {
             "8. {ROOMS} rooms applied in {applied:.1?}, all Ready after {took:.1?}: {plans} reconciles of all fleets; writes: {asked:?}"
         ),
     );
-    // One each quarter of a second at most, for this fleet; and the release's own, each 5 seconds.
-    assert!(plans <= took.as_secs_f64() * 5.0 + 5.0, "{plans} plans in {took:?}");
+    // Rooms that come while a reconcile runs or gathers are the next one's; every fleet has one each 5 seconds anyway.
+    assert!(plans <= 50.0, "{plans} reconciles for {ROOMS} rooms in {took:?}");
     let statuses: u64 =
         asked.iter().filter(|(name, _)| name.ends_with("danmurooms/status")).map(|(_, count)| count).sum();
     assert!((500..=1100).contains(&statuses), "{statuses} writes of status for {ROOMS} rooms: {asked:?}");
