@@ -88,7 +88,7 @@ async fn all(writes: Vec<impl Future<Output = Result<(), kube::Error>>>) -> Resu
 pub(crate) async fn no_fleet<L>(context: &Context<L>, namespace: Option<&str>, name: &str) {
     let rooms = context.stores.rooms_of(namespace, name);
     let mut writes = Vec::new();
-    for room in &rooms {
+    for room in rooms.iter().filter(|room| room.metadata.deletion_timestamp.is_none()) {
         let status = report::without_fleet(room, jiff::Timestamp::now());
         if room.status.as_ref() != Some(&status) {
             writes.push(tell_room(context, room, status, true));

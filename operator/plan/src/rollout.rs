@@ -59,7 +59,7 @@ fn is_broken(pods: &Pods<'_>, ordinal: u32) -> bool {
 fn unfinished(pods: &Pods<'_>, ordinal: u32) -> bool {
     match pods.get(ordinal) {
         None => true,
-        Some(pod) if pod.current => !matches!(pods.standing(ordinal), Standing::Serving | Standing::Draining),
+        Some(pod) if pod.current => pods.standing(ordinal) != Standing::Serving,
         Some(pod) => pod.terminating,
     }
 }

@@ -13,7 +13,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-use super::{address, http::Answer, listener::Edge, protocols, session::unix_now};
+use super::{address, http::Answer, listener::Edge, protocols, session::unix_now, token::TokenError};
 use crate::{
     gate::Anonymous,
     room::Room,
@@ -74,7 +74,7 @@ async fn fetch<B>(
     let room = edge.rooms.open_room(id).map_err(|_| fault(StatusCode::NOT_FOUND, "no such room"))?;
     // Who is banned is known once the relay has told it.
     room.settle(None).await;
-    let is_private = may_watch(edge, &room, request.headers(), peer)?;
+    let is_private = may_watch(edge, &room, request.headers(), peer).await?;
     match room.danmu(range).await {
         Ok(found) => Ok(found_answer(&found, request.headers(), is_private)),
         Err(error @ (Fetch::Busy | Fetch::Away)) => {
@@ -84,20 +84,26 @@ async fn fetch<B>(
 }
 
 /// Whether the answer is for this viewer alone; or why the viewer may not watch.
-fn may_watch(edge: &Edge, room: &Room, headers: &HeaderMap, peer: SocketAddr) -> Result<bool, Answer> {
+async fn may_watch(edge: &Edge, room: &Room, headers: &HeaderMap, peer: SocketAddr) -> Result<bool, Answer> {
     let offer = protocols::offer(headers).map_err(|bad| fault(StatusCode::BAD_REQUEST, &bad.to_string()))?;
     let sign_in = |what: &str| {
         let mut answer = fault(StatusCode::UNAUTHORIZED, what);
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         answer
     };
-    let claims = match offer.token.map(|token| edge.keys.verify(&token, unix_now())) {
+    let verified = match offer.token {
+        None => None,
+        Some(token) => Some(edge.keys.look_up(&token, unix_now()).await),
+    };
+    let claims = match verified {
         None => None,
         Some(Ok(claims)) => Some(claims),
+        Some(Err(TokenError::UnknownKey)) => {
+            return Err(later(fault(StatusCode::SERVICE_UNAVAILABLE, "the token's key is not known yet")));
+        }
         Some(Err(_)) => return Err(sign_in("the token is not valid, or has expired")),
     };
-    let rooms = claims.as_ref().and_then(|claims| claims.rooms.as_ref());
-    if rooms.is_some_and(|rooms| !rooms.iter().any(|other| **other == *room.id)) {
+    if claims.as_ref().is_some_and(|claims| !claims.admits(&room.id)) {
         return Err(fault(StatusCode::FORBIDDEN, "the token is not for this room"));
     }
     let policy = room.policy();

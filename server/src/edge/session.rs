@@ -355,15 +355,18 @@ impl Sessions {
             n: 1,
         };
         let id = chat.id.clone();
-        if viewer.user().is_some_and(|user| room.gate.is_shadowed(user, io.now)) {
-            // In two frames, as everybody's: nothing tells the sender that nobody else sees it.
-            let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
-            io.send(&frame::personal(&[ack]));
-            return io.send(&frame::personal(&[Event::Chat(chat)]));
-        }
-        if held && matches!(destination, Destination::Position(_)) {
+        if held && !room.is_capped() {
             // Nobody looks at a replay's desk while it is watched.
             return self.refuse(say.reference, RefusalCode::BlockedWord, None, io);
+        }
+        if viewer.user().is_some_and(|user| room.gate.is_shadowed(user, io.now)) {
+            // As everybody's, in as many frames: nothing tells the sender that nobody else sees it.
+            let ack = Event::Ack(Ack { reference: say.reference, id, shown: !held, held });
+            io.send(&frame::personal(&[ack]));
+            if !held && destination == Destination::Everybody {
+                io.send(&frame::personal(&[Event::Chat(chat)]));
+            }
+            return;
         }
         if held {
             return self.hold(viewer, room, chat, say.reference, io);

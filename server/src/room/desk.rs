@@ -222,7 +222,14 @@ impl Room {
         logged.what.insert("user".to_owned(), held.chat.user.clone().into());
         logged.what.insert("text".to_owned(), held.chat.text.clone().into());
         if shown {
-            self.say(held.chat);
+            // The room may have become a replay since: it is kept where the video was.
+            let Some(at) = self.place(held.at).filter(|_| !self.is_capped()) else {
+                self.say(held.chat);
+                return Ok(logged);
+            };
+            if !self.keep(at, held.chat, Box::new(|_| {})) {
+                return Err(PublishError::Busy.into());
+            }
         }
         Ok(logged)
     }

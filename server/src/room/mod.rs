@@ -181,18 +181,23 @@ impl Room {
         // The live position moves by itself and is no change.
         let fixed =
             Mode { on_demand: mode.on_demand.map(|it| OnDemand { at_ms: None, ..it }), ..mode.clone() };
-        if *told != fixed {
+        if *told != fixed && self.tell(Event::Mode(mode)) {
             *told = fixed;
-            self.tell(Event::Mode(mode));
         }
     }
 
-    /// Tells everybody here, with the priority lane.
-    fn tell(&self, event: Event) {
+    /// Tells everybody here, with the priority lane; whether there was room for it.
+    fn tell(&self, event: Event) -> bool {
         let told = self.state().tell(event, Instant::now());
         match told {
-            Ok(next) => self.drive(next),
-            Err(_) => tracing::warn!(room = &*self.id, "too much waits: viewers were not told"),
+            Ok(next) => {
+                self.drive(next);
+                true
+            }
+            Err(_) => {
+                tracing::warn!(room = &*self.id, "too much waits: viewers were not told");
+                false
+            }
         }
     }
 
@@ -202,7 +207,7 @@ impl Room {
         self.offered.fetch_add(1, Ordering::Relaxed);
         let event = Event::Chat(chat);
         self.record(&event);
-        if self.stage() < shedding::FETCH {
+        if !self.fetches() {
             self.take_live(vec![event], true);
         }
     }

@@ -39,16 +39,22 @@ impl Room {
         match (self.replay().mode, at) {
             (RoomMode::OnDemand, Some(at)) if at < LAST_POSITION => Destination::Position(at),
             (RoomMode::OnDemand, _) => Destination::Nowhere,
-            (RoomMode::Live, _) if self.stage() == FETCH => {
-                self.live_at().map_or(Destination::Everybody, Destination::Position)
-            }
-            (RoomMode::Live, _) => Destination::Everybody,
+            (RoomMode::Live, _) => self
+                .live_at()
+                .filter(|_| self.fetches())
+                .map_or(Destination::Everybody, Destination::Position),
         }
     }
 
     /// Whether the room's cap is for what is said now: in a replay everybody has a second of their own.
     pub fn is_capped(&self) -> bool {
         self.replay().mode == RoomMode::Live
+    }
+
+    /// Whether viewers of a Live room fetch. Not before the video begins, however many wait for it: there is no
+    /// position to keep anything at.
+    pub(super) fn fetches(&self) -> bool {
+        self.stage() == FETCH && self.live_at().is_some()
     }
 
     /// How far the room sheds load, from 0 to 3.
@@ -62,7 +68,7 @@ impl Room {
     }
 
     /// The position of a moment, in milliseconds since 1970.
-    fn place(&self, moment: u64) -> Option<u64> {
+    pub(super) fn place(&self, moment: u64) -> Option<u64> {
         let at = i64::try_from(moment).ok()?.checked_sub(self.replay().started_ms?)?;
         u64::try_from(at).ok().filter(|at| *at < LAST_POSITION)
     }
@@ -71,9 +77,7 @@ impl Room {
     pub(super) fn on_demand(&self) -> Option<OnDemand> {
         match self.replay().mode {
             RoomMode::OnDemand => Some(OnDemand { segment_ms: SEGMENT, at_ms: None }),
-            RoomMode::Live if self.stage() == FETCH => {
-                Some(OnDemand { segment_ms: SEGMENT, at_ms: self.live_at() })
-            }
+            RoomMode::Live if self.fetches() => Some(OnDemand { segment_ms: SEGMENT, at_ms: self.live_at() }),
             RoomMode::Live => None,
         }
     }
@@ -95,7 +99,7 @@ impl Room {
             _ if replay.mode == RoomMode::OnDemand => return,
             Event::Chat(_) => self.live_at(),
             // All pods record it, at the very same position: it is told by the id.
-            Event::Gift(_) | Event::Notice(_) => {
+            Event::Gift(_) | Event::Notice(_) | Event::Super(_) => {
                 let id = event.id().and_then(|id| ulid::Ulid::from_string(id).ok());
                 id.and_then(|id| self.place(id.timestamp_ms()))
             }
@@ -126,11 +130,15 @@ impl Room {
         let mut shedder = self.shedder.lock().unwrap_or_else(PoisonError::into_inner);
         let here = shedder.count(said);
         let load = Load { viewers: self.audience(), messages: here + u64::from(peers.messages) };
-        let stage = shedder.look(self.replay().shedding, load, now);
+        let replay = self.replay();
+        // A replay's viewers fetch already.
+        let limits = replay.shedding.filter(|_| replay.mode == RoomMode::Live);
+        let stage = shedder.look(limits, load, now);
         drop(shedder);
         let before = self.stage.swap(stage, Ordering::AcqRel);
         if before == stage {
-            return;
+            // The video may have begun meanwhile.
+            return self.tell_mode();
         }
         tracing::info!(
             room = &*self.id,
@@ -149,7 +157,8 @@ impl Room {
     pub(super) fn shed(&self, cap: u32) -> u32 {
         match self.stage() {
             1 => (cap / 2).max(1),
-            2 => (cap / 4).max(1),
+            FETCH if self.fetches() => cap,
+            2 | FETCH => (cap / 4).max(1),
             _ => cap,
         }
     }

@@ -116,6 +116,7 @@ impl Note {
         let user = match event {
             Event::Chat(chat) => chat.user.as_deref(),
             Event::Gift(gift) => gift.user.as_deref(),
+            Event::Super(said) => said.user.as_deref(),
             _ => None,
         };
         event.id().is_some_and(|id| removed.ids.iter().any(|other| other == id))

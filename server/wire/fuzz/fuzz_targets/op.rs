@@ -10,6 +10,9 @@ fuzz_target!(|text: &str| {
             assert!(say.reference.is_none_or(|reference| reference.len() <= 64));
             assert!(say.style.color.is_none_or(|color| color.len() == 7 && color.is_ascii()));
         }
+        Ok(Op::Moderate(moderate)) => {
+            assert!(moderate.reference.is_none_or(|reference| reference.len() <= 64));
+        }
         Ok(Op::Join(join)) => drop(join.position()),
         Ok(Op::Token { .. } | Op::Ping {}) => {}
         Err(error) => {
