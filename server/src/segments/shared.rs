@@ -23,8 +23,6 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(1);
 /// Segments forgotten by one script.
 const FORGET: usize = 100;
-/// How long the pods leave a removal to the one that began with it.
-const CLAIM_MS: u64 = 60_000;
 
 /// The store of several pods.
 pub struct Shared {
@@ -142,13 +140,6 @@ impl Shared {
         self.answer(connection.invoke(&call)).await.map(drop)
     }
 
-    /// Every pod hears of a removal, and the one that sets this key carries it out.
-    fn claim_key(&self, room: &str, removed: &Removed) -> String {
-        let Removed { offset, ids, user, all } = removed;
-        let what = format!("{offset}:{}:{all}:{}", ids.join(","), user.as_deref().unwrap_or_default());
-        self.key(room, format_args!("erased:{:016x}", super::answer::hash(what.as_bytes())))
-    }
-
     async fn erase_everywhere(&self, room: &str, removed: &Removed, now: u64) -> Result<u64, StoreError> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.key(room, "segs")).arg(0).arg(-1);
@@ -214,18 +205,8 @@ impl Store for Shared {
 
     fn erase<'a>(&'a self, room: &'a str, removed: &'a Removed, now: u64) -> Outcome<'a, u64> {
         Box::pin(async move {
-            let claim = self.claim_key(room, removed);
-            let mut set = redis::cmd("SET");
-            set.arg(&claim).arg(1).arg("NX").arg("PX").arg(CLAIM_MS);
-            if self.ask::<Value>(&set).await? == Value::Nil {
-                return Ok(0);
-            }
-            let erased = self.erase_everywhere(room, removed, now).await;
-            if erased.is_err() {
-                // Whoever tries again may.
-                let _ = self.ask::<Value>(redis::cmd("DEL").arg(&claim)).await;
-            }
-            erased
+            // Every pod that hears of a removal carries it out, after its own writes: another may still have some waiting.
+            self.erase_everywhere(room, removed, now).await
         })
     }
 
