@@ -129,6 +129,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         keys: Arc::clone(&keys),
         metrics: Arc::clone(&edge_metrics),
         hints: std::sync::Mutex::default(),
+        started: Instant::now(),
     });
     let workers = Workers::start(&inboxes, polls, &sessions, config.limits, &rows_metrics)?;
     let capacity = capacity();

@@ -18,6 +18,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, body::Body, extract::State, http::Uri, response::Response, routing::get};
@@ -112,7 +113,14 @@ struct Pod {
 }
 
 impl Pod {
+    /// One that has served for so long that it asks viewers to move.
     async fn start(folder: &tempfile::TempDir) -> Pod {
+        let pod = Pod::fresh(folder).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        pod
+    }
+
+    async fn fresh(folder: &tempfile::TempDir) -> Pod {
         let mut child = Command::new(env!("CARGO_BIN_EXE_danmu-server"))
             .args(["--kubernetes", "--fleet=live/default", "--pod=danmu-default-0", "--workers=1"])
             .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--admin-token", ADMIN_TOKEN])
@@ -177,6 +185,13 @@ async fn a_viewer_of_a_room_placed_elsewhere_is_served_and_asked_once_to_move() 
     for other in ["here", "unrouted", "cold"] {
         assert_eq!(pod.join(&format!("/rooms/{other}/ws")).await.1, None, "{other}");
     }
+}
+
+#[tokio::test]
+async fn a_pod_that_has_just_started_asks_nobody() {
+    let (_api, folder) = Api::start(vec![room("away", &["danmu-default-1"], "Accepted")]).await;
+    let pod = Pod::fresh(&folder).await;
+    assert_eq!(pod.join("/rooms/away/ws").await.1, None);
 }
 
 #[tokio::test]

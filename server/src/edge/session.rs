@@ -28,6 +28,9 @@ use crate::{
 /// Viewers who are served better elsewhere are asked to move there at most so fast, and the rest stays: a room may become
 /// large in a second, and its pods take a second's viewers at a time too.
 const HINTS: Rate = Rate { limit: 50, period: Duration::from_secs(1) };
+/// A pod that has just started asks nobody: its first viewers come a moment before it learns which rooms are its own.
+/// In rollouts some were moved a third time for that.
+const SETTLED: Duration = Duration::from_secs(10);
 /// How long such a move may take. Nothing is closed after it.
 const HINT_MS: u64 = 10_000;
 /// A viewer without a room must `join` within this time.
@@ -51,6 +54,8 @@ pub struct Sessions {
     pub metrics: Arc<Metrics>,
     /// Who else may be asked to move just now.
     pub hints: Mutex<Bucket>,
+    /// When this process began to serve.
+    pub started: Instant,
 }
 
 /// How a viewer came in; gone once it is seated.
@@ -299,7 +304,8 @@ impl Sessions {
 
     /// Asks a viewer to move to the room's own pods: once, so that nobody is sent in circles if the hint is wrong.
     fn hint(&self, viewer: &mut Viewer, room: &str, now: Instant) -> Option<Move> {
-        let url = self.rooms.elsewhere(room).filter(|_| !viewer.moved)?;
+        let settled = now.saturating_duration_since(self.started) >= SETTLED;
+        let url = self.rooms.elsewhere(room).filter(|_| settled && !viewer.moved)?;
         self.hints.lock().unwrap_or_else(PoisonError::into_inner).take(HINTS, now).ok()?;
         viewer.moved = true;
         self.metrics.hints.inc();
