@@ -1,9 +1,11 @@
 # Sourced by up.sh and down.sh: the node's network. Its bridge, and rules that let nothing in or out.
 
 make_network() {
+  # Part of some kernels, a module of others.
+  [ -e /proc/sys/net/bridge ] || modprobe br_netfilter || die "the kernel module br_netfilter is missing"
   # What is changed here and by the kubelet; down.sh puts it back.
   [ -e "$RUN/sysctl.saved" ] ||
-    sysctl net.ipv4.ip_forward vm.overcommit_memory kernel.panic kernel.panic_on_oops > "$RUN/sysctl.saved"
+    sysctl net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables vm.overcommit_memory kernel.panic kernel.panic_on_oops > "$RUN/sysctl.saved"
   ip link show "$BRIDGE" >/dev/null 2>&1 || ip link add "$BRIDGE" type bridge
   sysctl -qw net.ipv4.ip_forward=1                 # from pod to Service to pod
   sysctl -qw net.bridge.bridge-nf-call-iptables=1  # also on one bridge

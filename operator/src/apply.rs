@@ -41,12 +41,14 @@ pub(crate) async fn apply(
     let by_name: HashMap<(Kind, String), &DynamicObject> =
         live.iter().map(|live| ((live.kind, live.object.name_any()), &*live.object)).collect();
     let find = |object: &Object| by_name.get(&(object.kind, object.name.clone())).copied();
-    let mut failed = Vec::new();
+    let mut failed: Vec<ApplyError> = Vec::new();
     for kind in Kind::ALL {
         if kind == Kind::StatefulSet {
             failed.extend(prune(client, owner, desired, live, metrics).await);
         }
-        let stopped: HashSet<&str> = failed.iter().map(|error: &ApplyError| error.name.as_str()).collect();
+        // No Service without its slice, no route without its Service; all else goes on.
+        let chain = |error: &&ApplyError| matches!(error.kind, Kind::EndpointSlice | Kind::Service);
+        let stopped: HashSet<&str> = failed.iter().filter(chain).map(|error| error.name.as_str()).collect();
         let mut puts = Vec::new();
         for object in desired.iter().filter(|object| object.kind == kind) {
             let goes_on = kind == Kind::StatefulSet || !stopped.contains(object.name.as_str());

@@ -21,16 +21,22 @@ pub(crate) fn observe(seen: &Seen) -> Observation {
     let fleet = fleet(seen);
     let set: Option<StatefulSet> =
         seen.live(Kind::StatefulSet, &fleet.name).and_then(|object| object.clone().try_parse().ok());
-    let replicas = set.as_ref().and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(0);
     let since = set.as_ref().and_then(|set| moment(set.annotations().get(names::REPLICAS_SINCE)));
     let made = set.as_ref().and_then(|set| set.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let revision = set.as_ref().and_then(|set| set.status.as_ref()?.update_revision.clone());
-    let pods = seen.pods.iter().filter_map(|pod| pod_of(pod, &fleet, revision.as_deref(), seen));
+    let pods: Vec<Pod> =
+        seen.pods.iter().filter_map(|pod| pod_of(pod, &fleet, revision.as_deref(), seen)).collect();
+    // A set that is gone may have left its pods behind: a new one must not begin by taking them away.
+    let left = pods.iter().filter(|pod| !pod.terminating).map(|pod| pod.ordinal.saturating_add(1)).max();
+    let replicas = match set.as_ref().and_then(|set| set.spec.as_ref()?.replicas) {
+        Some(replicas) => u32::try_from(replicas).unwrap_or(0),
+        None => left.unwrap_or(0).min(fleet.replicas.max.saturating_add(1)),
+    };
     Observation {
         now: seen.now,
-        replicas: u32::try_from(replicas).unwrap_or(0),
+        replicas,
         replicas_since: since.or(made).unwrap_or(seen.now),
-        pods: pods.collect(),
+        pods,
         rooms: rooms(seen, &fleet),
         fleet,
     }

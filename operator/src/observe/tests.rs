@@ -45,6 +45,15 @@ fn a_fleet_without_a_statefulset_has_no_replicas_yet() {
 }
 
 #[test]
+fn pods_that_a_deleted_set_left_behind_are_kept() {
+    let mut seen = seen(json!({}), Vec::new(), 3);
+    seen.live.clear();
+    let observation = observe(&seen);
+    assert_eq!(observation.replicas, 3);
+    assert_eq!(danmu_plan::plan(&observation).replicas.now, 3, "whoever is on them is moved first");
+}
+
+#[test]
 fn a_pod_of_an_older_revision_is_outdated_and_one_that_crashed_does_not_run() {
     let mut seen = seen(json!({"replicas": {"min": 2}}), Vec::new(), 2);
     let mut old = pod(1);

@@ -21,7 +21,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("iproute2", "/usr/sbin/ip"),
     ("openssl", "/usr/bin/openssl"),
     // For images.
-    ("busybox-static", "/usr/share/doc/busybox-static"),
+    ("busybox-static", "/bin/busybox"),
     ("redis-server", "/usr/bin/redis-server"),
 ];
 
@@ -40,6 +40,11 @@ impl Cluster for Node {
         if !missing.is_empty() {
             println!("    packages of the node are missing and will be installed: {}", missing.join(" "));
             apt_get_install(&missing)?;
+        }
+        let pip = program("python3", &["-m", "pip", "--version"], ".").output();
+        if !pip.is_ok_and(|output| output.status.success()) {
+            println!("    Python's pip is missing and will be installed: python3-pip");
+            apt_get_install(&["python3-pip"])?;
         }
         kubernetes::install()?;
         images::make_all(&cache().join("images"))
@@ -88,6 +93,10 @@ impl FakeNodes {
 
 impl Cluster for FakeNodes {
     fn prepare(&self) -> Result<(), String> {
+        if !Path::new("/usr/bin/openssl").exists() {
+            println!("    a package is missing and will be installed: openssl");
+            apt_get_install(&["openssl"])?;
+        }
         kubernetes::install()?;
         HELM.install()?;
         Ok(())
