@@ -52,7 +52,7 @@ pub(super) fn install(cluster: &dyn Cluster, image: &str, envoy: &str) -> Result
 }
 
 /// The kinds of Gateway API and of Envoy Gateway.
-pub(super) fn install_definitions(cluster: &dyn Cluster) -> Result<(), String> {
+fn install_definitions(cluster: &dyn Cluster) -> Result<(), String> {
     let folders = [
         module(GATEWAY_API)?.join("config/crd/standard"),
         module(ENVOY_GATEWAY)?.join("charts/gateway-helm/charts/crds/crds/generated"),

@@ -105,7 +105,6 @@ impl Cluster for FakeNodes {
     fn up(&self) -> Result<(), String> {
         let name = format!("cluster with {} fake nodes", self.nodes);
         step(&name, script("up.sh", "fake", &[&self.nodes.to_string()]))?;
-        gateway::install_definitions(self)?;
         install_definitions(self)
     }
 
