@@ -82,6 +82,7 @@ impl ReconcileError {
     /// For conditions and metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
+            Self::Keys(KeysError::Api(..)) => "SecretUnreadable",
             Self::Keys(_) => "SecretMissing",
             Self::Build(BuildError::NoImage) => "NoImage",
             Self::Apply(_) => "ApplyFailed",
@@ -173,8 +174,15 @@ async fn known_keys<L: Loads>(
     {
         return Ok(keys.clone());
     }
+    let asked = keys::keys(&context.client, owner, named).await;
+    // An API that does not answer for once must not hold up slices and drains; it is asked again next time.
+    if let (Err(KeysError::Api(..)), Some((_, known))) = (&asked, &memory.keys)
+        && named.is_none_or(|named| named == known.secret)
+    {
+        return Ok(known.clone());
+    }
     memory.keys = None;
-    let (keys, token) = keys::keys(&context.client, owner, named).await?;
+    let (keys, token) = asked?;
     context.loads.learn_token(&owner.namespace, &owner.name, &token);
     memory.keys = Some((Instant::now(), keys.clone()));
     Ok(keys)

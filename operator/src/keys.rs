@@ -17,6 +17,9 @@ pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 /// The key of the secret of HS256 tokens.
 pub(crate) const TOKEN_SECRET: &str = "token-secret";
 const TOKEN_LENGTH: usize = 43;
+/// What servers read at their start and never again: another one is another revision of their pods. A key set they read
+/// again themselves, and what others write on the Secret's metadata is no reason to move viewers.
+const READ_ONCE: [&str; 4] = [ADMIN_TOKEN, TOKEN_SECRET, "eddsa.pem", "rs256.pem"];
 
 /// Why a fleet's token is not known.
 #[derive(Debug, Error)]
@@ -64,13 +67,24 @@ fn read(name: &str, secret: &Secret) -> Result<(Keys, String), KeysError> {
     let token = token.ok_or_else(|| KeysError::NoToken(name.to_owned()))?;
     let keys = Keys {
         secret: name.to_owned(),
-        version: secret.metadata.resource_version.clone().unwrap_or_default(),
+        version: version(secret),
         hs256: has(TOKEN_SECRET),
         eddsa: has("eddsa.pem"),
         rs256: has("rs256.pem"),
         jwks: has("jwks.json"),
     };
     Ok((keys, token.to_owned()))
+}
+
+/// A hash of what is read once. Salted with the Secret's uid: it stands in pods' annotations.
+fn version(secret: &Secret) -> String {
+    let mut bytes = secret.metadata.uid.clone().unwrap_or_default().into_bytes();
+    for key in READ_ONCE {
+        let value = secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
+        bytes.extend(value.len().to_be_bytes());
+        bytes.extend(value);
+    }
+    names::hash(&bytes)
 }
 
 #[cfg(test)]
@@ -85,6 +99,22 @@ mod tests {
         let (keys, token) = read("a", &one).unwrap();
         assert_eq!((keys.secret.as_str(), token.len()), ("a", TOKEN_LENGTH));
         assert_ne!(one.data, other.data);
+    }
+
+    #[test]
+    fn only_what_servers_read_once_replaces_their_pods() {
+        let mut secret = Secret::default();
+        let mut version_with = |key: &str, value: &str| {
+            let data = secret.data.get_or_insert_default();
+            data.insert(key.to_owned(), ByteString(value.as_bytes().to_vec()));
+            secret.metadata.resource_version = Some(value.to_owned());
+            version(&secret)
+        };
+        let first = version_with(ADMIN_TOKEN, "a");
+        assert_eq!(version_with("jwks.json", "{}"), first);
+        let second = version_with("rs256.pem", "b");
+        assert_ne!(second, first);
+        assert_ne!(version_with(ADMIN_TOKEN, "c"), second);
     }
 
     #[test]

@@ -97,13 +97,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         artifacts::collect(&*cluster, &artifacts);
         println!("    logs, events and objects: {}", artifacts.display());
     }
-    if arguments.keep && !interrupted() {
-        tell_how_to_use(&*cluster)?;
-    } else {
-        cluster.down()?;
-    }
+    let left = if arguments.keep && !interrupted() { tell_how_to_use(&*cluster) } else { cluster.down() };
     println!("    e2e, all of it: {:.0} s", started.elapsed().as_secs_f64());
-    done
+    // A red test is told before a cluster that does not go.
+    done.and(left)
 }
 
 /// Cargo on the tests for a kind of cluster.

@@ -20,12 +20,14 @@ pub(super) fn service_account(input: &Input<'_>) -> Object {
 /// Lets the servers read their rooms, if the operator was told a role for that.
 pub(super) fn role_binding(input: &Input<'_>) -> Option<Object> {
     let role = input.settings.server_role.as_ref()?;
+    // A binding's role cannot be changed: another role, after a release by another name, is another binding.
+    let name = format!("{}-{}", input.name, names::hash(role.as_bytes()));
     let subject = json!({"kind": "ServiceAccount", "name": input.name, "namespace": input.owner.namespace});
     let body = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
         "subjects": [subject],
     });
-    Some(input.object(Kind::RoleBinding, input.name.to_owned(), body))
+    Some(input.object(Kind::RoleBinding, name, body))
 }
 
 /// One pod at a time may be evicted, by us or by a node's drain.

@@ -102,6 +102,18 @@ async fn a_missing_secret_stops_everything_but_what_is_told() {
 }
 
 #[tokio::test]
+async fn a_secret_that_cannot_be_read_for_once_holds_up_nothing() {
+    let stores = Stores::of(vec![fleet(json!({}))], Vec::new(), Vec::new(), Vec::new());
+    let (context, asked) = surroundings(stores, |line| line.contains("/secrets/").then_some(500));
+    for memory in context.memory.lock().unwrap().values_mut() {
+        memory.keys.as_mut().unwrap().0 = Instant::now().checked_sub(KEYS_LAST).unwrap();
+    }
+    once(&context).await.unwrap();
+    assert_eq!(asked.with("/secrets/").len(), 1, "it was asked again");
+    assert_eq!(asked.with("/statefulsets/").len(), 1, "{:?}", asked.all());
+}
+
+#[tokio::test]
 async fn a_fleet_that_has_no_secret_gets_one() {
     let stores = Stores::of(vec![fleet(json!({}))], Vec::new(), Vec::new(), Vec::new());
     let (context, asked) = surroundings(stores, |line| line.starts_with("GET ").then_some(404));
