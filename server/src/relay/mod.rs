@@ -121,6 +121,8 @@ pub struct Here {
     pub senders: u32,
     /// Messages said each second on this pod, shown or not.
     pub messages: u32,
+    /// How far this pod by itself would have the room shed load.
+    pub stage: u8,
 }
 
 /// Takes what the relay brings. None of it may block.

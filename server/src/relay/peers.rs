@@ -25,6 +25,8 @@ pub struct Peers {
     pub silent: u32,
     /// Messages said on them each second, shown or not.
     pub messages: u32,
+    /// How far the furthest of them sheds load.
+    pub stage: u8,
 }
 
 impl Peers {
@@ -58,6 +60,7 @@ struct Peer {
     viewers: u64,
     senders: u32,
     messages: u32,
+    stage: u8,
     heard: Instant,
     /// How many chats it has published to this room, as far as we know.
     published: Option<u64>,
@@ -89,16 +92,16 @@ impl Roster {
             return false;
         }
         if self.pods.len() < MAX_PODS {
-            let peer = Peer { viewers, senders, messages: 0, heard: now, published: None };
+            let peer = Peer { viewers, senders, messages: 0, stage: 0, heard: now, published: None };
             self.pods.insert(pod.to_owned(), peer);
         }
         true
     }
 
-    /// How many messages are said on a known pod each second.
-    pub fn said(&mut self, pod: &str, messages: u32) {
+    /// How many messages are said on a known pod each second, and how far it sheds load.
+    pub fn load(&mut self, pod: &str, messages: u32, stage: u8) {
         if let Some(peer) = self.pods.get_mut(pod) {
-            peer.messages = messages;
+            (peer.messages, peer.stage) = (messages, stage);
         }
     }
 
@@ -147,6 +150,7 @@ impl Roster {
             senders: sum.senders.saturating_add(peer.senders),
             silent: sum.silent + u32::from(peer.senders == 0),
             messages: sum.messages.saturating_add(peer.messages),
+            stage: sum.stage.max(peer.stage),
         })
     }
 }
@@ -171,14 +175,14 @@ mod tests {
         let (mut roster, now) = (Roster::default(), Instant::now());
         roster.here("a", 1, 1, now);
         roster.here("b", 1, 1, now);
-        for (pod, messages) in [("a", 30), ("b", 12), ("stranger", 99)] {
-            roster.said(pod, messages);
+        for (pod, messages, stage) in [("a", 30, 3), ("b", 12, 1), ("stranger", 99, 3)] {
+            roster.load(pod, messages, stage);
         }
-        assert_eq!(roster.sum().messages, 42);
+        assert_eq!((roster.sum().messages, roster.sum().stage), (42, 3));
         roster.here("a", 2, 1, now);
-        assert_eq!(roster.sum().messages, 42);
+        assert_eq!((roster.sum().messages, roster.sum().stage), (42, 3));
         roster.gone("a");
-        assert_eq!(roster.sum().messages, 12);
+        assert_eq!((roster.sum().messages, roster.sum().stage), (12, 1));
     }
 
     #[test]
@@ -213,6 +217,7 @@ mod tests {
                     senders: all - own,
                     silent: silent - u32::from(*own == 0),
                     messages: 0,
+                    stage: 0,
                 };
                 peers.share(cap, *own)
             }).sum();

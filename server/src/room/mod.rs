@@ -300,7 +300,8 @@ impl Room {
     fn here(&self, now: Instant) -> Here {
         let senders = self.gate.senders(now);
         self.announced.store(senders, Ordering::Relaxed);
-        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders, messages: self.messages() }
+        let (messages, stage) = self.load();
+        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders, messages, stage }
     }
 
     /// Does what the state asks for, until a worker or the tick goes on.

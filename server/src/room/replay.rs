@@ -133,7 +133,9 @@ impl Room {
         let replay = self.replay();
         // A replay's viewers fetch already.
         let limits = replay.shedding.filter(|_| replay.mode == RoomMode::Live);
-        let stage = shedder.look(limits, load, now);
+        let own = shedder.look(limits, load, now);
+        // The furthest pod leads: what is said where viewers fetch is seen by nobody who does not.
+        let stage = if limits.is_some() { own.max(peers.stage.min(FETCH)) } else { 0 };
         drop(shedder);
         let before = self.stage.swap(stage, Ordering::AcqRel);
         if before == stage {
@@ -163,9 +165,10 @@ impl Room {
         }
     }
 
-    /// Messages a second said on this pod.
-    pub(super) fn messages(&self) -> u32 {
-        let rate = self.shedder.lock().unwrap_or_else(PoisonError::into_inner).rate();
-        u32::try_from(rate).unwrap_or(u32::MAX)
+    /// Messages a second said on this pod, and how far it sheds load of itself: not what it took over from another,
+    /// or none would ever come back.
+    pub(super) fn load(&self) -> (u32, u8) {
+        let shedder = self.shedder.lock().unwrap_or_else(PoisonError::into_inner);
+        (u32::try_from(shedder.rate()).unwrap_or(u32::MAX), shedder.stage())
     }
 }

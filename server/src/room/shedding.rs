@@ -2,8 +2,9 @@
 //!
 //! Every pod decides for itself, from numbers that all pods of the room tell each other each second (viewers,
 //! messages said). So there is nothing to elect and nothing to agree on, and no pod waits for Redis when it has
-//! too much to do. Two pods may be a stage apart for a moment; that harms nobody, because what one pod
-//! still sends and another already keeps reaches viewers one way or the other.
+//! too much to do. They tell each other their stage too, and the furthest leads: a stage depends on what was before, so
+//! a pod that opens the room in the middle of it would stay behind, and its viewers would not see what is said where
+//! others fetch already. For the second until all know, that is so.
 
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,11 @@ impl Shedder {
     /// Messages a second on this pod, as last counted.
     pub(super) fn rate(&self) -> u64 {
         self.rate.div_ceil(100)
+    }
+
+    /// The stage, as last looked at.
+    pub(super) fn stage(&self) -> u8 {
+        self.stage
     }
 
     /// The stage under this load. Up at once, as far as it must; down one by one.

@@ -62,6 +62,32 @@ async fn a_room_with_far_too_many_viewers_lets_them_fetch_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_pod_that_opens_the_room_in_the_middle_of_it_fetches_too() {
+    let redis = RedisServer::start();
+    let pods =
+        [Danmu::start(&["--redis", &redis.url()]).await, Danmu::start(&["--redis", &redis.url()]).await];
+    for pod in &pods {
+        put(pod, "crowd", &shedding("viewersAbove: 2"));
+        is_kept(pod, "crowd").await;
+    }
+    let mut first = pods[0].join("crowd").await;
+    let stay = (pods[0].join("crowd").await, pods[0].join("crowd").await);
+    let go = (pods[0].join("crowd").await, pods[0].join("crowd").await);
+    first.find(|event| fetches(event).is_some()).await;
+    drop(go);
+    first.find(|event| matches!(event, Event::Stats(stats) if stats.viewers == 3)).await;
+    // Four of two: more than lets the first pod come back, fewer than make another fetch by itself.
+    let mut late = pods[1].connect("/rooms/crowd/ws", &[]).await.unwrap();
+    // The room may be open there already, and know; else it is told within a second.
+    let told = |event: &Event| match event {
+        Event::Joined(joined) => joined.mode.on_demand.is_some(),
+        event => fetches(event).is_some(),
+    };
+    late.find(told).await;
+    drop(stay);
+}
+
+#[tokio::test]
 async fn two_pods_shed_the_load_of_both() {
     let redis = RedisServer::start();
     let pods =

@@ -173,7 +173,7 @@ impl Pod {
 
     pub(crate) fn start_to_open(&self, room: &str) {
         let room: Arc<str> = room.into();
-        let here = Here { room: Arc::clone(&room), viewers: 1, senders: 0, messages: 0 };
+        let here = Here { room: Arc::clone(&room), viewers: 1, senders: 0, messages: 0, stage: 0 };
         self.recorder.here.lock().unwrap().push(here);
         self.relay.open(&room);
     }

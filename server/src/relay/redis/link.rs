@@ -21,6 +21,7 @@ use super::{
     script::Answer,
     subscription::Subscription,
 };
+use crate::relay::Here;
 
 /// Loads on their way at once.
 const LOADS: usize = 64;
@@ -286,7 +287,8 @@ impl Link {
         let subscribed = listening.subscribe(&channels).await;
         for room in rooms {
             self.rooms.insert(Arc::clone(&room), Subscription::new());
-            self.telling.push_back((Arc::clone(&room), packet::here(&self.shared.pod, 0, 0, 0)));
+            let here = Here { room: Arc::clone(&room), viewers: 0, senders: 0, messages: 0, stage: 0 };
+            self.telling.push_back((Arc::clone(&room), packet::here(&self.shared.pod, &here)));
             if subscribed.is_ok() {
                 self.load(&room, commanding);
             }
@@ -400,7 +402,7 @@ impl Link {
                 (subscription.is_cut, subscription.reload) = (true, true);
             }
             if all_told && subscription.has_to_tell(&here, now) {
-                let packet = packet::here(&self.shared.pod, here.viewers, here.senders, here.messages);
+                let packet = packet::here(&self.shared.pod, &here);
                 self.telling.push_back((Arc::clone(&here.room), packet));
             }
             subscription.roster.sweep(now);

@@ -4,7 +4,7 @@ use std::str::{SplitN, from_utf8};
 
 use danmu_wire::{Event, Held, Lane, Settled};
 
-use crate::relay::Change;
+use crate::relay::{Change, Here};
 
 /// Longest packet taken. A flush of 4,096 chats of 1,000 characters would be larger; it is not sent.
 pub const MAX_PACKET: usize = 1 << 20;
@@ -33,6 +33,8 @@ pub enum Packet<'a> {
         senders: u32,
         /// Messages said on it each second, shown or not; 0 from a pod that does not tell.
         messages: u32,
+        /// How far it sheds load.
+        stage: u8,
     },
     /// A pod has closed the room.
     Gone {
@@ -72,8 +74,9 @@ pub fn chat(pod: &str, before: u64, sent: u64, chats: &[Event]) -> Option<Vec<u8
 }
 
 /// A pod's numbers.
-pub fn here(pod: &str, viewers: u64, senders: u32, messages: u32) -> Vec<u8> {
-    format!("H{pod} {viewers} {senders} {messages}").into_bytes()
+pub fn here(pod: &str, here: &Here) -> Vec<u8> {
+    let Here { viewers, senders, messages, stage, .. } = here;
+    format!("H{pod} {viewers} {senders} {messages} {stage}").into_bytes()
 }
 
 /// A pod has closed the room.
@@ -101,12 +104,13 @@ impl Packet<'_> {
                 Some(Packet::Chat { pod, before, sent, chats })
             }
             'H' => {
-                let mut words = rest.splitn(4, ' ');
+                let mut words = rest.splitn(5, ' ');
                 let pod = word(&mut words)?;
                 let viewers = number(&mut words)?;
                 let senders = words.next()?.parse().ok()?;
                 let messages = words.next().map_or(Some(0), |word| word.parse().ok())?;
-                Some(Packet::Here { pod, viewers, senders, messages })
+                let stage = words.next().map_or(Some(0), |word| word.parse().ok())?;
+                Some(Packet::Here { pod, viewers, senders, messages, stage })
             }
             'G' => name(rest).map(|pod| Packet::Gone { pod }),
             'P' => {
@@ -168,13 +172,13 @@ mod tests {
         let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
         let bytes = format!("S{}", serde_json::to_string(&settled).unwrap());
         assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Settled(settled)));
-        let here = here("POD", 3, 2, 40);
+        let here = here("POD", &Here { room: "r".into(), viewers: 3, senders: 2, messages: 40, stage: 1 });
         assert_eq!(
             Packet::parse(&here),
-            Some(Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 40 })
+            Some(Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 40, stage: 1 })
         );
-        // A pod of an earlier version tells no messages.
-        let earlier = Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 0 };
+        // A pod of an earlier version tells no load.
+        let earlier = Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 0, stage: 0 };
         assert_eq!(Packet::parse(b"HPOD 3 2"), Some(earlier));
         assert_eq!(Packet::parse(&gone("POD")), Some(Packet::Gone { pod: "POD" }));
         let event = Event::Gift(Gift { offset: 4, gift: "rose".into(), ..Gift::default() });

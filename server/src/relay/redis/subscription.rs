@@ -27,7 +27,7 @@ pub(super) struct Subscription {
     pub(super) is_cut: bool,
     /// When the lane was last used.
     pub(super) used: Option<Instant>,
-    told: Option<(Instant, u64, u32)>,
+    told: Option<(Instant, u64, u32, u8)>,
     /// Since when a number of ours that we told has not come back to us.
     unheard: Option<Instant>,
     /// Another pod does not know us yet.
@@ -72,15 +72,15 @@ impl Subscription {
     pub(super) fn has_to_tell(&mut self, here: &Here, now: Instant) -> bool {
         let due = match self.told {
             None => true,
-            Some((at, viewers, senders)) => {
+            Some((at, viewers, senders, stage)) => {
                 let since = now.saturating_duration_since(at);
-                let changed = (viewers, senders) != (here.viewers, here.senders);
+                let changed = (viewers, senders, stage) != (here.viewers, here.senders, here.stage);
                 let shared = !self.roster.is_empty();
                 self.asked || (shared && (changed || since >= SHARED)) || since >= ALONE
             }
         };
         if due {
-            self.told = Some((now, here.viewers, here.senders));
+            self.told = Some((now, here.viewers, here.senders, here.stage));
             self.asked = false;
         }
         due
@@ -130,7 +130,7 @@ mod tests {
     fn a_room_on_one_pod_is_silent_and_a_shared_one_tells_changes_and_that_it_lives() {
         let mut room = Subscription::new();
         let start = Instant::now();
-        let here = |viewers| Here { room: "r".into(), viewers, senders: 0, messages: 0 };
+        let here = |viewers| Here { room: "r".into(), viewers, senders: 0, messages: 0, stage: 0 };
         let told = |room: &mut Subscription, second: u64, viewers| {
             room.has_to_tell(&here(viewers), start + Duration::from_secs(second))
         };
@@ -147,7 +147,7 @@ mod tests {
     fn a_room_that_does_not_hear_itself_is_deaf_and_tells_its_numbers_again() {
         let mut room = Subscription::new();
         let start = Instant::now();
-        let here = Here { room: "r".into(), viewers: 1, senders: 0, messages: 0 };
+        let here = Here { room: "r".into(), viewers: 1, senders: 0, messages: 0, stage: 0 };
         assert!(!room.is_deaf(start), "nothing was told");
         assert!(room.has_to_tell(&here, start));
         assert!(!room.is_deaf(start + 2 * ECHO), "it waits to be sent");

@@ -104,9 +104,9 @@ impl Link {
                 }
                 deliver.chat(&room, chats);
             }
-            Packet::Here { pod, viewers, senders, messages } => {
+            Packet::Here { pod, viewers, senders, messages, stage } => {
                 subscription.asked |= subscription.roster.here(pod, viewers, senders, now);
-                subscription.roster.said(pod, messages);
+                subscription.roster.load(pod, messages, stage);
                 if let Some(peers) = subscription.new_peers() {
                     deliver.peers(&room, peers);
                 }
