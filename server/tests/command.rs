@@ -2,20 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
+#[allow(dead_code, reason = "shared with other test binaries, which use the rest")]
+#[path = "support/process.rs"]
+mod process;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Output, Stdio},
     time::Duration,
 };
 
 use danmu_server::edge::token::{Keys, Sources};
 
 fn danmu_server(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_danmu-server"));
-    command.args(arguments).env_remove("DANMU_ROOMS").env_remove("DANMU_TOKEN_SECRET").output().unwrap()
+    process::danmu_server().args(arguments).output().unwrap()
 }
 
 /// A folder of manifests with so much in it.
@@ -92,28 +95,15 @@ fn a_token_the_server_would_refuse_is_not_printed() {
     }
 }
 
-/// A server of its own; killed when dropped.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn without_an_admin_token_the_port_is_open_to_programs_but_not_to_web_pages() {
     let (_kept, rooms) = folder(&[("room.yaml", include_str!("../../examples/worlds-final.yaml"))]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_danmu-server"));
-    command.arg("--rooms").arg(rooms).args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--workers=1"]);
-    command.env_remove("DANMU_ADMIN_TOKEN").stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut serving = Serving(command.spawn().unwrap());
-    let mut told = String::new();
-    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut told).unwrap();
-    let address = told.trim().rsplit_once("admin on http://").unwrap().1.to_owned();
+    let mut command = process::danmu_server();
+    command.arg("--rooms").arg(rooms).arg("--workers=1").stderr(Stdio::null());
+    let serving = process::Process::start(&mut command);
+    let address = serving.admin;
     let ask = |path: &str, extra: &str| {
-        let mut stream = TcpStream::connect(&address).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(
             stream,

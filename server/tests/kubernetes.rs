@@ -11,9 +11,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +23,10 @@ use axum::{Router, body::Body, extract::State, http::Uri, response::Response, ro
 use danmu_wire::{Event, Move};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use support::{ADMIN_TOKEN, Viewer, admin_of, connect_to};
+use support::{
+    ADMIN_TOKEN, Viewer, admin_of, connect_to,
+    process::{Process, danmu_server},
+};
 use tokio::{net::TcpListener, sync::broadcast};
 
 /// An API that lists these rooms and tells of their changes.
@@ -105,12 +106,8 @@ fn room(name: &str, placed_on: &[&str], reason: &str) -> Value {
     })
 }
 
-/// A pod; killed when dropped.
-struct Pod {
-    child: Child,
-    public: SocketAddr,
-    admin: SocketAddr,
-}
+/// A pod.
+struct Pod(Process);
 
 impl Pod {
     /// One that has served for so long that it asks viewers to move.
@@ -121,33 +118,21 @@ impl Pod {
     }
 
     async fn fresh(folder: &tempfile::TempDir) -> Pod {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_danmu-server"))
-            .args(["--kubernetes", "--fleet=live/default", "--pod=danmu-default-0", "--workers=1"])
-            .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--admin-token", ADMIN_TOKEN])
-            .env("KUBECONFIG", folder.path().join("config"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let mut addresses = line
-            .split_whitespace()
-            .filter_map(|word| word.trim_end_matches(',').strip_prefix("http://"))
-            .map(|address| address.parse().unwrap());
-        let (public, admin) = (addresses.next().unwrap(), addresses.next().unwrap());
-        let pod = Pod { child, public, admin };
+        let mut command = danmu_server();
+        command.args(["--kubernetes", "--fleet=live/default", "--pod=danmu-default-0", "--workers=1"]);
+        command.args(["--admin-token", ADMIN_TOKEN]).env("KUBECONFIG", folder.path().join("config"));
+        let pod = Pod(Process::start(command.stderr(Stdio::null())));
         support::pod::eventually("the rooms are listed", async || pod.get("/readyz").await == 200).await;
         pod
     }
 
     async fn get(&self, path: &str) -> u16 {
-        admin_of(self.admin, ADMIN_TOKEN, "GET", path, "").await.0
+        admin_of(self.0.admin, ADMIN_TOKEN, "GET", path, "").await.0
     }
 
     /// A viewer who has joined, and what else it was told at once.
     async fn join(&self, path: &str) -> (Viewer, Option<Move>) {
-        let mut viewer = connect_to(self.public, path, &[]).await.unwrap();
+        let mut viewer = connect_to(self.0.public, path, &[]).await.unwrap();
         assert!(matches!(viewer.event().await, Event::Joined(_)));
         // Whatever there is to tell is told with `joined`, so before the answer to this.
         viewer.send(r#"{"op":"ping"}"#).await;
@@ -156,13 +141,6 @@ impl Pod {
             Event::Pong => (viewer, None),
             other => panic!("{other:?}"),
         }
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

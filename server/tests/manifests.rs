@@ -9,17 +9,18 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::mpsc,
     time::{Duration, Instant},
 };
 
 use danmu_wire::{CloseCode, Event, RefusalCode};
 use futures_util::StreamExt;
-use support::{Danmu, PATIENCE, ROOMS};
+use support::{
+    Danmu, PATIENCE, ROOMS,
+    process::{Process, danmu_server},
+};
 use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_danmu-server");
 
 fn room(name: &str, spec: &str) -> String {
     format!(
@@ -232,28 +233,21 @@ async fn a_flag_wins_over_the_fleet_now_and_after_an_edit() {
     assert_eq!(answer, r#"{"secondsLeft":9}"#);
 }
 
-/// The binary, ended with the test.
-struct Process {
-    child: Child,
+/// The binary, and what it logs.
+struct Logging {
+    process: Process,
     log: mpsc::Receiver<String>,
 }
 
-impl Process {
-    fn start(folder: &Path) -> Process {
-        let mut child = Command::new(BINARY)
-            .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--workers=1", "--rooms"])
-            .arg(folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut up = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut up).unwrap();
-        assert!(up.contains("viewers on http://"), "{up}");
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+impl Logging {
+    fn start(folder: &Path) -> Logging {
+        let mut command = danmu_server();
+        command.args(["--workers=1", "--rooms"]).arg(folder).stderr(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let lines = BufReader::new(process.child.stderr.take().unwrap()).lines();
         let (sender, log) = mpsc::sync_channel(1000);
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Process { child, log }
+        Logging { process, log }
     }
 
     /// The next line of the log with all of `parts`.
@@ -269,37 +263,29 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn the_log_tells_an_edit_with_faults_its_mend_and_what_stays_in_force() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "rooms.yaml", ROOMS);
-    let process = Process::start(folder.path());
+    let server = Logging::start(folder.path());
     put(folder.path(), "rooms.yaml", &room("talk", "{limits: {history: 5000}}"));
     let told =
-        process.logs(&["WARN", "rooms.yaml: spec.limits.history: is 5000; write a number from 0 to 1000"]);
+        server.logs(&["WARN", "rooms.yaml: spec.limits.history: is 5000; write a number from 0 to 1000"]);
     assert!(told.contains("what was there before stays in force"), "{told}");
     put(folder.path(), "rooms.yaml", &room("talk", "{limits: {history: 500}}"));
-    process.logs(&["INFO", "the manifests are in force", r#""faults":0"#]);
+    server.logs(&["INFO", "the manifests are in force", r#""faults":0"#]);
 }
 
 #[test]
 fn sigterm_drains_for_as_long_as_the_fleet_says() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "fleet.yaml", &fleet("{drainSeconds: 7}"));
-    let mut process = Process::start(folder.path());
+    let mut server = Logging::start(folder.path());
     put(folder.path(), "fleet.yaml", &fleet("{drainSeconds: 8}"));
-    process.logs(&["INFO", "the manifests are in force"]);
-    let id = rustix::process::Pid::from_child(&process.child);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    process.logs(&["INFO", "draining before the end", r#""seconds":8"#]);
-    assert!(process.child.wait().unwrap().success());
+    server.logs(&["INFO", "the manifests are in force"]);
+    server.process.signal(rustix::process::Signal::TERM);
+    server.logs(&["INFO", "draining before the end", r#""seconds":8"#]);
+    assert!(server.process.end(PATIENCE).success());
 }
 
 #[tokio::test]
@@ -318,7 +304,7 @@ async fn an_edit_with_faults_leaves_the_room_as_it_was() {
 
 /// Runs `danmu-server` with the arguments; answers its exit code and what it says.
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(BINARY).args(arguments).output().unwrap();
+    let output = danmu_server().args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }

@@ -8,7 +8,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use danmu_wire::{Event, Joined, Lane};
-use support::{Danmu, Viewer, redis::RedisServer};
+use support::{
+    Danmu, Viewer,
+    process::{Process, danmu_server},
+    redis::RedisServer,
+};
 
 async fn pod(redis: &RedisServer) -> Danmu {
     Danmu::start(&["--redis", &redis.url()]).await
@@ -260,48 +264,29 @@ async fn viewers_are_counted_over_all_pods_and_those_of_a_dead_pod_are_not() {
     let _others = [other.join().await, other.join().await];
     ann.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 3)).await;
     let died = Instant::now();
-    other.child.kill().unwrap();
+    other.0.child.kill().unwrap();
     ann.find(|e| matches!(e, Event::Stats(stats) if stats.viewers == 1)).await;
     // 10.9 s at worst (`Roster`), and what a busy machine adds.
     assert!(died.elapsed() < Duration::from_secs(13), "{:?}", died.elapsed());
 }
 
 /// A pod that can be killed: a process.
-struct OtherPod {
-    child: std::process::Child,
-    public: String,
-}
+struct OtherPod(Process);
 
 impl OtherPod {
     fn start(like: &Danmu, redis: &RedisServer) -> OtherPod {
-        use std::io::BufRead;
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_danmu-server"))
-            .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--redis", &redis.url(), "--rooms"])
-            .arg(like.folder.path())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let public = line.split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
-        OtherPod { child, public }
+        let mut command = danmu_server();
+        command.args(["--redis", &redis.url(), "--rooms"]).arg(like.folder.path());
+        OtherPod(Process::start(command.stderr(std::process::Stdio::null())))
     }
 
     async fn join(&self) -> impl Sized + use<> {
-        let url = format!("ws://{}/rooms/talk/ws", self.public);
+        let url = format!("ws://{}/rooms/talk/ws", self.0.public);
         let connected = tokio_tungstenite::connect_async(url);
         tokio::time::timeout(support::PATIENCE, connected)
             .await
             .expect("the handshake takes too long")
             .unwrap()
-    }
-}
-
-impl Drop for OtherPod {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     gate::{Bucket, Rate, Speaker},
-    room::{Destination, Entrance, Room, Rooms, Visitor},
+    room::{Destination, Entrance, Place, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
 };
 
@@ -388,8 +388,8 @@ impl Sessions {
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
-        if let Destination::Position(at) = destination {
-            return self.keep(viewer, &room, chat, at, say.reference, io);
+        if let Destination::Position(place) = destination {
+            return self.keep(viewer, &room, chat, place, say.reference, io);
         }
         room.say(chat);
         self.metrics.accepted.inc();
@@ -403,7 +403,7 @@ impl Sessions {
         viewer: &Viewer,
         room: &Room,
         chat: Chat,
-        at: u64,
+        place: Place,
         reference: Option<String>,
         io: &mut Io<'_>,
     ) {
@@ -422,7 +422,7 @@ impl Sessions {
             let frame = frame::personal(&[answer]);
             inboxes.visit_one(worker, connection, Order::Tell(number, frame));
         });
-        if !room.keep(at, chat, told) {
+        if !room.keep(place, chat, told) {
             self.refuse(again, RefusalCode::Busy, None, io);
         }
     }

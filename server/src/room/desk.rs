@@ -9,7 +9,7 @@ use std::{
 use danmu_wire::{Action, Chat, Event, Held, RefusalCode, Refused, Removed, Settled, frame};
 use serde::Serialize;
 
-use super::Room;
+use super::{Destination, Room};
 use crate::relay::{
     Change, Logged, PublishError, Target,
     desk::{HELD, HELD_FOR, unix_ms},
@@ -223,12 +223,13 @@ impl Room {
         logged.what.insert("text".to_owned(), held.chat.text.clone().into());
         if shown {
             // The room may have become a replay since: it is kept where the video was.
-            let Some(at) = self.place(held.at).filter(|_| !self.is_capped()) else {
-                self.say(held.chat);
-                return Ok(logged);
-            };
-            if !self.keep(at, held.chat, Box::new(|_| {})) {
-                return Err(PublishError::Busy.into());
+            match self.destination(self.place(held.at)) {
+                Destination::Position(place) if !self.is_capped() => {
+                    if !self.keep(place, held.chat, Box::new(|_| {})) {
+                        return Err(PublishError::Busy.into());
+                    }
+                }
+                _ => self.say(held.chat),
             }
         }
         Ok(logged)

@@ -37,7 +37,7 @@ use crate::{
 };
 use desk::Desk;
 pub use desk::{ActError, Acted, Address, Tell};
-pub use replay::Destination;
+pub use replay::{Destination, Place};
 pub use rooms::{Entrance, Expel, Expelled, Rooms, Summary, Visitor};
 use state::{Batch, Next, State};
 

@@ -12,18 +12,26 @@ use super::{
     Room,
     shedding::{FETCH, Load},
 };
-use crate::segments::{Answer, Fetch, LAST_POSITION, Range, SEGMENT, Told};
+use crate::segments::{Answer, Fetch, Keep, LAST_POSITION, Range, SEGMENT, Told};
 
 /// A room that sheds load writes less often: its tick is so many times as long.
 const LONGER_TICK: u32 = 5;
+
+/// Where in a recording something goes. It has the recording's bounds with it: the room may go Live, and have none,
+/// before it is there; some of what was said in that moment was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    at: u64,
+    keep: Keep,
+}
 
 /// Where something said goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// To everybody here, at once.
     Everybody,
-    /// Into the recording, at this position; everybody fetches it.
-    Position(u64),
+    /// Into the recording, at this place; everybody fetches it.
+    Position(Place),
     /// Nowhere: a replay is written to at a position, and there is none.
     Nowhere,
 }
@@ -36,12 +44,17 @@ impl Room {
     /// Where something goes that is said now by somebody who watches the position `at`. Of a live video the
     /// server knows the position better.
     pub fn destination(&self, at: Option<u64>) -> Destination {
-        match (self.replay().mode, at) {
-            (RoomMode::OnDemand, Some(at)) if at < LAST_POSITION => Destination::Position(at),
-            (RoomMode::OnDemand, _) => Destination::Nowhere,
-            (RoomMode::Live, _) => self
+        let replay = self.replay();
+        let place = |at| Some(Place { at, keep: replay.recording?.into() });
+        match replay.mode {
+            RoomMode::OnDemand => at
+                .filter(|at| *at < LAST_POSITION)
+                .and_then(place)
+                .map_or(Destination::Nowhere, Destination::Position),
+            RoomMode::Live => self
                 .live_at()
                 .filter(|_| self.fetches())
+                .and_then(place)
                 .map_or(Destination::Everybody, Destination::Position),
         }
     }
@@ -83,11 +96,10 @@ impl Room {
     }
 
     /// Keeps what was said at a position; `told` learns whether it was kept. False when too much waits.
-    pub fn keep(&self, at: u64, chat: Chat, told: Told) -> bool {
+    pub fn keep(&self, place: Place, chat: Chat, told: Told) -> bool {
         self.offered.fetch_add(1, Ordering::Relaxed);
-        let Some(recording) = self.replay().recording else { return false };
-        let placed = Placed { at, event: Event::Chat(chat) };
-        self.segments.keep_told(&self.id, recording.into(), placed, told)
+        let placed = Placed { at: place.at, event: Event::Chat(chat) };
+        self.segments.keep_told(&self.id, place.keep, placed, told)
     }
 
     /// Records what everybody is shown, and takes out of the recording what everybody has to remove.

@@ -1,17 +1,16 @@
 //! A process that is killed: what it acknowledged is there when it is back.
 
-use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{net::SocketAddr, path::Path, process::Stdio};
 
 use danmu_wire::{Event, Placed};
+use rustix::process::Signal;
 
 use crate::{
     ago,
-    support::{connect_to, http},
+    support::{
+        PATIENCE, connect_to, http,
+        process::{Process, danmu_server},
+    },
 };
 
 const ROOM: &str = "
@@ -30,47 +29,24 @@ metadata: {name: film}
 spec: {mode: OnDemand, moderation: {anonymous: Speak}}
 ";
 
-struct Process {
-    child: Child,
-    public: SocketAddr,
+fn start(folder: &Path) -> Process {
+    let segments = format!("--segments={}", folder.join("segments.redb").display());
+    let mut command = danmu_server();
+    command.args(["--rooms", folder.to_str().unwrap(), &segments, "--drain-seconds=1"]).stderr(Stdio::null());
+    Process::start(&mut command)
 }
 
-impl Process {
-    /// Ends it as a rollout does.
-    fn terminate(mut self) {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(told.success() && self.child.wait().unwrap().success());
-    }
-
-    fn start(folder: &Path) -> Process {
-        let segments = format!("--segments={}", folder.join("segments.redb").display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_danmu-server"))
-            .args(["--rooms", folder.to_str().unwrap(), &segments])
-            .args(["--public=127.0.0.1:0", "--admin=127.0.0.1:0", "--drain-seconds=1"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let (_, rest) = line.split_once("http://").expect("an address");
-        let public = rest.split(',').next().unwrap().parse().unwrap();
-        Process { child, public }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Ends it as a rollout does.
+fn terminate(mut server: Process) {
+    server.signal(Signal::TERM);
+    assert!(server.end(PATIENCE).success());
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_outlives_kill_minus_nine() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rooms.yaml"), ROOM.replace("STARTED", &ago(1))).unwrap();
-    let server = Process::start(folder.path());
+    let server = start(folder.path());
     let mut viewer = connect_to(server.public, "/rooms/film/ws", &[]).await.unwrap();
     let mut kept = 0;
     for number in 0..10 {
@@ -83,7 +59,7 @@ async fn what_was_acknowledged_outlives_kill_minus_nine() {
     }
     assert!(kept >= 2, "the viewer's own limit is 3 in 5 seconds: {kept}");
     drop(server);
-    let server = Process::start(folder.path());
+    let server = start(folder.path());
     let placed = fetched(server.public, "film").await;
     assert!(placed.len() >= kept, "{kept} were acknowledged, {} are there", placed.len());
 }
@@ -92,7 +68,7 @@ async fn what_was_acknowledged_outlives_kill_minus_nine() {
 async fn what_was_shown_last_before_a_rollout_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rooms.yaml"), ROOM.replace("STARTED", &ago(1))).unwrap();
-    let server = Process::start(folder.path());
+    let server = start(folder.path());
     let mut viewer = connect_to(server.public, "/rooms/match/ws", &[]).await.unwrap();
     for number in 0..20 {
         viewer.send(format!(r#"{{"op":"say","text":"{number}"}}"#)).await;
@@ -101,8 +77,8 @@ async fn what_was_shown_last_before_a_rollout_is_recorded() {
         viewer.find(|event| matches!(event, Event::Ack(ack) if ack.shown)).await;
     }
     drop(viewer);
-    server.terminate();
-    let server = Process::start(folder.path());
+    terminate(server);
+    let server = start(folder.path());
     assert_eq!(fetched(server.public, "match").await.len(), 20);
 }
 

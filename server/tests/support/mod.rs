@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
 pub(crate) mod pod;
+pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod redis;
 
