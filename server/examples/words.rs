@@ -13,7 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use danmu_server::gate::{Bucket, Gate, Policy, Rules, Shared, Speaker, Words, prepare};
+use danmu_crds::RoomPolicy;
+use danmu_server::gate::{Bucket, Gate, Policy, Shared, Speaker, Words, prepare};
 use danmu_wire::{Role, Style};
 
 const WORDS: usize = 100_000;
@@ -76,7 +77,7 @@ fn main() {
     let (before, begin) = (resident_kb(), Instant::now());
     let compiled = Arc::new(Words::compile(&list));
     println!("{WORDS} words compiled in {:?}, {} MB kept", begin.elapsed(), (resident_kb() - before) / 1024);
-    let rules = || Rules { per_viewer_seconds: 0, max_length: 500, ..Rules::default() };
+    let rules = || RoomPolicy { per_viewer_seconds: 0, max_length: 500, ..RoomPolicy::default() };
     let without = Policy::compile(rules());
     let shared =
         |list| Shared { hold: Some(Arc::clone(&compiled)), mask: Some(Arc::clone(&compiled)), block: list };

@@ -194,7 +194,7 @@ pub(super) async fn publish(
             Published { id: String::new(), epoch: None, offset: 0 }
         }
         event => {
-            let combo_ms = room.policy().rules().combo_ms;
+            let combo_ms = room.policy().rules().combo_milliseconds;
             let Receipt { id, epoch, offset } = admin.relay.priority(&room.id, event, key, combo_ms).await?;
             Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }
         }

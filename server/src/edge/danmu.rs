@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Instant};
 
 use bytes::Bytes;
+use danmu_crds::Anonymous;
 use danmu_wire::CloseCode;
 use http_body_util::Full;
 use hyper::{
@@ -15,7 +16,6 @@ use hyper::{
 
 use super::{address, http::Answer, listener::Edge, protocols, session::unix_now, token::TokenError};
 use crate::{
-    gate::Anonymous,
     room::Room,
     segments::{self, Fetch, Range},
 };

@@ -15,12 +15,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use danmu_crds::Anonymous;
 use danmu_wire::{CloseCode, Placing, RefusalCode, Role, Size, Style};
 use ipnet::IpNet;
 
 pub use bucket::{Bucket, Buckets, Rate};
 pub use moderation::{Full, Listed, MAX_ENTRIES, Moderation, canonical};
-pub use policy::{Anonymous, Policy, Rules, Shared};
+pub use policy::{Policy, Shared};
 pub use sample::Sampler;
 pub use text::clean;
 pub use verdict::Verdict;

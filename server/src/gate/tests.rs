@@ -1,4 +1,5 @@
 use super::*;
+use danmu_crds::RoomPolicy;
 
 const HOME: &str = "192.0.2.7";
 
@@ -22,7 +23,7 @@ struct Room {
 }
 
 impl Room {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: RoomPolicy) -> Self {
         Self { gate: Gate::default(), policy: Policy::compile(rules), now: Instant::now() }
     }
 
@@ -48,17 +49,17 @@ impl Room {
 fn roles_and_the_anonymous_rule_say_who_may_write() {
     let anonymous = Speaker { user: None, address: address(HOME), role: Role::Viewer };
     let viewer = Speaker { role: Role::Viewer, ..speaker("ann") };
-    let room = Room::new(Rules::default());
+    let room = Room::new(RoomPolicy::default());
     assert_eq!(room.refusal(&anonymous, "hi"), RefusalCode::SignIn);
     assert_eq!(room.refusal(&viewer, "hi"), RefusalCode::WatchOnly);
     assert!(room.say(&speaker("bob"), "hi").is_ok());
-    let open = Room::new(Rules { anonymous: Anonymous::Speak, ..Rules::default() });
+    let open = Room::new(RoomPolicy { anonymous: Anonymous::Speak, ..RoomPolicy::default() });
     assert!(open.say(&anonymous, "hi").is_ok() && open.say(&viewer, "hi").is_ok());
 }
 
 #[test]
 fn a_room_that_denies_anonymous_viewers_lets_users_in() {
-    let room = Room::new(Rules { anonymous: Anonymous::Deny, ..Rules::default() });
+    let room = Room::new(RoomPolicy { anonymous: Anonymous::Deny, ..RoomPolicy::default() });
     assert_eq!(room.enter(None, HOME), Err(CloseCode::NotAllowed));
     assert_eq!(room.enter(Some("ann"), HOME), Ok(()));
 }
@@ -67,7 +68,7 @@ fn a_room_that_denies_anonymous_viewers_lets_users_in() {
 fn networks_banned_by_manifest_hold_for_ipv4_ipv6_and_mapped_addresses() {
     let banned_networks =
         vec![network("198.51.100.9/24"), network("2001:db8:1::/48"), network("::ffff:203.0.113.0/120")];
-    let room = Room::new(Rules { banned_networks, ..Rules::default() });
+    let room = Room::new(RoomPolicy { banned_networks, ..RoomPolicy::default() });
     for from in
         ["198.51.100.200", "::ffff:198.51.100.1", "2001:db8:1:2::3", "203.0.113.5", "::ffff:203.0.113.5"]
     {
@@ -80,7 +81,7 @@ fn networks_banned_by_manifest_hold_for_ipv4_ipv6_and_mapped_addresses() {
 
 #[test]
 fn networks_banned_by_a_moderator_hold_until_they_end_or_are_lifted() {
-    let mut room = Room::new(Rules::default());
+    let mut room = Room::new(RoomPolicy::default());
     room.gate
         .ban_network(network("::ffff:198.51.100.77/120"), Some(room.now + Duration::from_secs(60)))
         .unwrap();
@@ -100,8 +101,11 @@ fn networks_banned_by_a_moderator_hold_until_they_end_or_are_lifted() {
 
 #[test]
 fn muted_and_banned_users_are_refused_by_manifest_and_by_moderators() {
-    let rules =
-        Rules { banned_users: vec!["ban".into()], muted_users: vec!["mute".into()], ..Rules::default() };
+    let rules = RoomPolicy {
+        banned_users: vec!["ban".into()],
+        muted_users: vec!["mute".into()],
+        ..RoomPolicy::default()
+    };
     let room = Room::new(rules);
     assert_eq!(room.enter(Some("ban"), HOME), Err(CloseCode::Banned));
     assert_eq!(room.refusal(&speaker("mute"), "hi"), RefusalCode::Muted);
@@ -115,7 +119,7 @@ fn muted_and_banned_users_are_refused_by_manifest_and_by_moderators() {
 
 #[test]
 fn a_full_list_says_so_and_has_room_again_once_entries_end() {
-    let room = Room::new(Rules::default());
+    let room = Room::new(RoomPolicy::default());
     let end = room.now + Duration::from_secs(1);
     for i in 0..MAX_ENTRIES {
         room.gate.mute(&i.to_string(), Some(end)).unwrap();
@@ -130,7 +134,7 @@ fn a_full_list_says_so_and_has_room_again_once_entries_end() {
 
 #[test]
 fn a_user_has_one_limit_over_all_connections() {
-    let mut room = Room::new(Rules::default());
+    let mut room = Room::new(RoomPolicy::default());
     for _ in 0..3 {
         assert!(room.say(&speaker("ann"), "hi").is_ok());
     }
@@ -143,7 +147,7 @@ fn a_user_has_one_limit_over_all_connections() {
 
 #[test]
 fn one_connection_has_a_limit_even_for_moderators() {
-    let room = Room::new(Rules::default());
+    let room = Room::new(RoomPolicy::default());
     let moderator = Speaker { role: Role::Moderator, ..speaker("mod") };
     let mut connection = Bucket::default();
     for _ in 0..20 {
@@ -155,7 +159,7 @@ fn one_connection_has_a_limit_even_for_moderators() {
 
 #[test]
 fn an_anonymous_viewer_has_the_limit_of_a_viewer_on_their_connection() {
-    let room = Room::new(Rules { anonymous: Anonymous::Speak, ..Rules::default() });
+    let room = Room::new(RoomPolicy { anonymous: Anonymous::Speak, ..RoomPolicy::default() });
     let anonymous = Speaker { user: None, address: address(HOME), role: Role::Viewer };
     let mut connection = Bucket::default();
     let said = (0..10).filter(|_| room.say_on(&mut connection, &anonymous, "hi").is_ok()).count();
@@ -168,7 +172,7 @@ fn an_address_has_the_limit_of_twenty_viewers_and_ipv6_counts_by_64_bits() {
     for (one, same, other) in
         [(HOME, "::ffff:192.0.2.7", "192.0.2.8"), ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")]
     {
-        let room = Room::new(Rules { per_viewer_messages: 1, ..Rules::default() });
+        let room = Room::new(RoomPolicy { per_viewer_messages: 1, ..RoomPolicy::default() });
         let users: Vec<String> = (0..22).map(|i| i.to_string()).collect();
         for user in &users[..20] {
             assert!(room.say(&Speaker { address: address(one), ..speaker(user) }, "hi").is_ok());
@@ -181,7 +185,7 @@ fn an_address_has_the_limit_of_twenty_viewers_and_ipv6_counts_by_64_bits() {
 
 #[test]
 fn length_is_counted_in_characters_of_the_cleaned_text() {
-    let room = Room::new(Rules { max_length: 3, ..Rules::default() });
+    let room = Room::new(RoomPolicy { max_length: 3, ..RoomPolicy::default() });
     assert_eq!(room.say(&speaker("ann"), " 弹\u{200b}幕墙 "), Ok("弹幕墙".to_owned()));
     assert_eq!(room.refusal(&speaker("bob"), "弹幕墙!"), RefusalCode::TooLong);
     assert_eq!(room.refusal(&speaker("bob"), " \u{200b}\n"), RefusalCode::Empty);
@@ -189,7 +193,7 @@ fn length_is_counted_in_characters_of_the_cleaned_text() {
 
 #[test]
 fn styles_are_for_those_whose_role_allows_them() {
-    let room = Room::new(Rules { anonymous: Anonymous::Speak, ..Rules::default() });
+    let room = Room::new(RoomPolicy { anonymous: Anonymous::Speak, ..RoomPolicy::default() });
     let color = Style { color: Some("#ff0000".to_owned()), ..Style::default() };
     let top = Style { mode: Placing::Top, ..Style::default() };
     let large = Style { size: Size::Large, ..Style::default() };
@@ -214,8 +218,11 @@ fn styles_are_for_those_whose_role_allows_them() {
 
 #[test]
 fn blocked_words_are_refused_and_masked_words_are_starred() {
-    let room =
-        Room::new(Rules { block: vec!["笨蛋".into()], mask: vec!["spoiler".into()], ..Rules::default() });
+    let room = Room::new(RoomPolicy {
+        block: vec!["笨蛋".into()],
+        mask: vec!["spoiler".into()],
+        ..RoomPolicy::default()
+    });
     assert_eq!(room.refusal(&speaker("ann"), "大笨蛋"), RefusalCode::BlockedWord);
     assert_eq!(room.say(&speaker("ann"), "a SPOILER!"), Ok("a *******!".to_owned()));
 }
@@ -225,8 +232,12 @@ fn a_refused_text_does_not_use_up_the_turn_in_slow_mode() {
     let anonymous = Speaker { user: None, address: address(HOME), role: Role::Viewer };
     for speaker in [speaker("ann"), anonymous] {
         let (slow_mode_seconds, anonymous) = (30, Anonymous::Speak);
-        let mut room =
-            Room::new(Rules { slow_mode_seconds, anonymous, block: vec!["bad".into()], ..Rules::default() });
+        let mut room = Room::new(RoomPolicy {
+            slow_mode_seconds,
+            anonymous,
+            block: vec!["bad".into()],
+            ..RoomPolicy::default()
+        });
         let mut connection = Bucket::default();
         let refused = room.say_on(&mut connection, &speaker, "bad").expect_err("blocked");
         assert_eq!(refused.code, RefusalCode::BlockedWord);
@@ -240,7 +251,8 @@ fn a_refused_text_does_not_use_up_the_turn_in_slow_mode() {
 
 #[test]
 fn moderators_write_without_slow_mode_and_limits_of_the_room() {
-    let room = Room::new(Rules { slow_mode_seconds: 30, per_viewer_messages: 1, ..Rules::default() });
+    let room =
+        Room::new(RoomPolicy { slow_mode_seconds: 30, per_viewer_messages: 1, ..RoomPolicy::default() });
     for role in [Role::Moderator, Role::Publisher] {
         for _ in 0..50 {
             assert!(room.say(&Speaker { role, ..speaker("mod") }, "hi").is_ok());
@@ -250,7 +262,7 @@ fn moderators_write_without_slow_mode_and_limits_of_the_room() {
 
 #[test]
 fn the_gate_is_shared_by_threads_and_shows_no_more_than_the_cap() {
-    let room = Room::new(Rules::default());
+    let room = Room::new(RoomPolicy::default());
     let shown: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4_u64)
             .map(|t| {
@@ -277,11 +289,11 @@ fn the_gate_is_shared_by_threads_and_shows_no_more_than_the_cap() {
 
 #[test]
 fn a_text_with_a_held_word_waits_unless_its_speaker_decides_on_held_ones() {
-    let rules = Rules {
+    let rules = RoomPolicy {
         block: vec!["never".into()],
         mask: vec!["darn".into()],
         hold: vec!["maybe".into()],
-        ..Rules::default()
+        ..RoomPolicy::default()
     };
     let room = Room::new(rules);
     let say = |speaker: &Speaker<'_>, text: &str| {
@@ -298,7 +310,7 @@ fn a_text_with_a_held_word_waits_unless_its_speaker_decides_on_held_ones() {
 
 #[test]
 fn slow_mode_of_a_moderator_takes_the_place_of_the_manifests_until_it_is_taken_back() {
-    let room = Room::new(Rules { slow_mode_seconds: 30, ..Rules::default() });
+    let room = Room::new(RoomPolicy { slow_mode_seconds: 30, ..RoomPolicy::default() });
     assert_eq!(room.gate.set_slow_mode(Some(0)), None);
     assert!(room.say(&speaker("ann"), "one").is_ok() && room.say(&speaker("ann"), "two").is_ok());
     assert_eq!(room.gate.set_slow_mode(Some(10)), Some(0));
@@ -311,7 +323,7 @@ fn slow_mode_of_a_moderator_takes_the_place_of_the_manifests_until_it_is_taken_b
 
 #[test]
 fn a_shadow_mute_ends_in_time_and_refuses_nothing() {
-    let mut room = Room::new(Rules::default());
+    let mut room = Room::new(RoomPolicy::default());
     room.gate.shadow("ann", Some(room.now + Duration::from_secs(60))).unwrap();
     assert!(room.gate.is_shadowed("ann", room.now) && !room.gate.is_shadowed("bob", room.now));
     assert!(room.say(&speaker("ann"), "hi").is_ok());
@@ -321,14 +333,14 @@ fn a_shadow_mute_ends_in_time_and_refuses_nothing() {
 
 #[test]
 fn a_trial_says_why_and_uses_nothing_up() {
-    let rules = Rules {
+    let rules = RoomPolicy {
         block: vec!["Never".into(), "ever".into()],
         mask: vec!["darn".into()],
         hold: vec!["也许".into()],
         max_length: 20,
         per_viewer_messages: 1,
         muted_users: vec!["mute".into()],
-        ..Rules::default()
+        ..RoomPolicy::default()
     };
     let room = Room::new(rules);
     let explain = |user, text: &str| room.gate.explain(&room.policy, &speaker(user), text, room.now);

@@ -22,7 +22,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use danmu_crds::RoomPolicy;
+use danmu_crds::Anonymous;
 use danmu_wire::{
     Chat, Enter, Event, Mode, OnDemand, Position, Stats,
     frame::{self, Format},
@@ -30,7 +30,7 @@ use danmu_wire::{
 use tokio::sync::Notify;
 
 use crate::{
-    gate::{Anonymous, Bucket, Gate, Policy, Rate},
+    gate::{Bucket, Gate, Policy, Rate},
     relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
     segments::Segments,
@@ -68,8 +68,6 @@ pub struct Room {
     pub id: Arc<str>,
     /// What may be said here by whom; swapped when the manifest changes.
     policy: ArcSwap<Policy>,
-    /// What the policy was compiled from.
-    source: ArcSwap<RoomPolicy>,
     /// Mutes, bans and rate limits at work here.
     pub gate: Gate,
     state: Mutex<State>,
@@ -162,13 +160,12 @@ impl Room {
     }
 
     /// Takes another policy; whether it is another one.
-    fn set_policy(&self, source: &Arc<RoomPolicy>, policy: &Arc<Policy>) -> bool {
+    fn set_policy(&self, policy: &Arc<Policy>) -> bool {
         if Arc::ptr_eq(&self.policy.load(), policy) {
             return false;
         }
-        self.source.store(Arc::clone(source));
         self.policy.store(Arc::clone(policy));
-        self.state().set_history(source.history as usize);
+        self.state().set_history(policy.rules().history as usize);
         self.tell_mode();
         true
     }

@@ -6,16 +6,15 @@ use danmu_crds::{RoomPolicy, WordList};
 
 use crate::{
     catalog::{Catalog, WordSet},
-    gate::{Anonymous, Policy, Rules, Shared, Words},
+    gate::{Policy, Shared, Words},
 };
 
 /// Lists of words, one after the other.
 type Lists = Vec<Arc<WordSet>>;
 
-/// A compiled policy, with what it was compiled from.
+/// A compiled policy, with the lists it was compiled with.
 #[derive(Clone)]
 pub(super) struct Compiled {
-    pub(super) source: Arc<RoomPolicy>,
     /// Of block, mask and hold.
     lists: [Lists; 3],
     pub(super) policy: Arc<Policy>,
@@ -41,7 +40,7 @@ impl Policies {
     }
 
     pub(super) fn sources(&self) -> impl Iterator<Item = (&str, &RoomPolicy)> {
-        self.listed.iter().map(|(id, compiled)| (id.as_str(), &*compiled.source))
+        self.listed.iter().map(|(id, compiled)| (id.as_str(), &**compiled.policy.rules()))
     }
 
     /// Compiles what changed since `old`.
@@ -76,13 +75,13 @@ impl Policies {
         }
         let [block, mask, hold] = lists.each_ref().map(|lists| self.join(lists, old));
         if let Some(known) = known
-            && Arc::ptr_eq(&known.source, source)
+            && Arc::ptr_eq(known.policy.rules(), source)
             && known.lists.iter().zip(&lists).all(|(before, now)| is_same(before, now))
         {
             return known.clone();
         }
-        let policy = Policy::compile_with(rules(source), Shared { block, mask, hold });
-        Compiled { source: Arc::clone(source), lists, policy: Arc::new(policy) }
+        let policy = Policy::compile_with(Arc::clone(source), Shared { block, mask, hold });
+        Compiled { lists, policy: Arc::new(policy) }
     }
 
     /// The lists as one, compiled once for all rooms.
@@ -107,30 +106,6 @@ impl Policies {
 
 fn is_same(a: &Lists, b: &Lists) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
-/// The gate's rules from the manifest's policy.
-fn rules(policy: &RoomPolicy) -> Rules {
-    Rules {
-        messages_per_second: policy.messages_per_second,
-        per_viewer_messages: policy.per_viewer_messages,
-        per_viewer_seconds: policy.per_viewer_seconds,
-        max_length: policy.max_length,
-        slow_mode_seconds: policy.slow_mode_seconds,
-        anonymous: match policy.anonymous {
-            danmu_crds::Anonymous::Deny => Anonymous::Deny,
-            danmu_crds::Anonymous::Watch => Anonymous::Watch,
-            danmu_crds::Anonymous::Speak => Anonymous::Speak,
-        },
-        banned_users: policy.banned_users.clone(),
-        muted_users: policy.muted_users.clone(),
-        banned_networks: policy.banned_networks.clone(),
-        block: policy.block.clone(),
-        mask: policy.mask.clone(),
-        hold: policy.hold.clone(),
-        combo_ms: policy.combo_milliseconds,
-        enter_below: policy.enter_below,
-    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub enum Destination {
 
 impl Room {
     fn replay(&self) -> Replay {
-        self.source.load().replay
+        self.policy.load().rules().replay
     }
 
     /// Where something goes that is said now by somebody who watches the position `at`. Of a live video the

@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use danmu_crds::RoomPolicy;
 use danmu_wire::{CloseCode, Event, Gap, Held, Lane, Mode, Position, Settled, frame::Format};
 use tokio::sync::Notify;
 
@@ -120,8 +119,8 @@ impl Rooms {
         };
         let open: Vec<Arc<Room>> = self.open().values().cloned().collect();
         for room in open {
-            if let Some(Compiled { source, policy, .. }) = policies.of(&room.id) {
-                let changed = room.set_policy(source, policy);
+            if let Some(Compiled { policy, .. }) = policies.of(&room.id) {
+                let changed = room.set_policy(policy);
                 if changed {
                     self.expel(&room, Expelled::Banned);
                 }
@@ -172,7 +171,7 @@ impl Rooms {
 
     /// Whether what is said in the room is kept, so that it can be fetched.
     pub fn is_recorded(&self, id: &str) -> bool {
-        self.policies.load().of(id).is_some_and(|compiled| compiled.source.replay.recording.is_some())
+        self.policies.load().of(id).is_some_and(|compiled| compiled.policy.rules().replay.recording.is_some())
     }
 
     /// The listed rooms whose recordings are to be trimmed, and to what.
@@ -205,12 +204,12 @@ impl Rooms {
         let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: `apply` then either finds the room open or has stored the policies read here.
         let policies = self.policies.load();
-        let Compiled { source, policy, .. } = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
+        let Compiled { policy, .. } = policies.of(id).ok_or(CloseCode::NoSuchRoom)?;
         if let Some(room) = rooms.get(id) {
             return Ok(Arc::clone(room));
         }
-        let settings = Settings { history: source.history as usize, ..self.settings };
-        let room = self.new_room(Arc::from(id), settings, Arc::clone(source), Arc::clone(policy));
+        let settings = Settings { history: policy.rules().history as usize, ..self.settings };
+        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy));
         rooms.insert(Arc::clone(&room.id), Arc::clone(&room));
         drop(rooms);
         // The relay answers through `Deliver`, which looks the room up.
@@ -218,20 +217,13 @@ impl Rooms {
         Ok(room)
     }
 
-    fn new_room(
-        &self,
-        id: Arc<str>,
-        settings: Settings,
-        source: Arc<RoomPolicy>,
-        policy: Arc<Policy>,
-    ) -> Arc<Room> {
+    fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let room = Arc::new_cyclic(|me| Room {
             key,
             id,
             policy: ArcSwap::new(policy),
-            source: ArcSwap::new(source),
             gate: Gate::default(),
             state: Mutex::new(State::new(settings, now)),
             seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
