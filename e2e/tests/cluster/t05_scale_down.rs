@@ -79,28 +79,14 @@ async fn takes_back(venue: &Venue, mut crowd: Crowd, sets: &History<StatefulSet>
     venue.expect("final", 60).await;
     venue
         .until(SOON, "the tail drains", async || {
-            let draining = venue
-                .fleets()
-                .get(FLEET)
-                .await
-                .map_err(|e| e.to_string())?
-                .status
-                .unwrap_or_default()
-                .draining;
+            let draining = draining(venue).await?;
             if draining == [TAIL] { Ok(()) } else { Err(format!("{draining:?}")) }
         })
         .await;
     venue.expect("final", 280).await;
     venue
         .until(SOON, "the drain is taken back, and told", async || {
-            let draining = venue
-                .fleets()
-                .get(FLEET)
-                .await
-                .map_err(|e| e.to_string())?
-                .status
-                .unwrap_or_default()
-                .draining;
+            let draining = draining(venue).await?;
             let events: Api<Event> = Api::namespaced(venue.client(), &venue.namespace);
             let events = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let told = events.iter().any(|event| event.reason.as_deref() == Some("DrainTakenBack"));
@@ -121,6 +107,12 @@ async fn takes_back(venue: &Venue, mut crowd: Crowd, sets: &History<StatefulSet>
     venue.all_in(&crowd, Duration::from_secs(10)).await;
     crowd.undisturbed();
     crowd.leave().await;
+}
+
+/// The pods that the fleet says are draining.
+async fn draining(venue: &Venue) -> Result<Vec<String>, String> {
+    let fleet = venue.fleets().get(FLEET).await.map_err(|error| error.to_string())?;
+    Ok(fleet.status.unwrap_or_default().draining)
 }
 
 fn replicas(change: &Change<StatefulSet>) -> Option<i32> {

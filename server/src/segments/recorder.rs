@@ -7,7 +7,10 @@ use std::{
 };
 
 use danmu_wire::{Placed, Removed};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
 
 use super::{Answer, BadRange, Clock, Fetch, Keep, Metrics, Range, Store, Write, answer::Answers};
 
@@ -24,6 +27,8 @@ const BEFORE_ERASE: Duration = Duration::from_secs(1);
 
 /// Attempts at a removal.
 const ATTEMPTS: u32 = 5;
+/// Removals that wait; each walks through a whole recording, one at a time. Nobody can pile up more.
+const REMOVALS: usize = 256;
 
 /// Told whether the message was kept, on the task that writes; it must not block.
 pub type Told = Box<dyn FnOnce(bool) + Send>;
@@ -65,7 +70,14 @@ impl Segments {
             metrics: Arc::clone(&metrics),
             clock: Mutex::new(Clock::new(Instant::now(), SystemTime::now())),
         });
-        let writer = Writer { store, metrics, answers: segments.answers.clone(), trimmed: HashMap::new() };
+        let writer = Writer {
+            store,
+            metrics,
+            answers: segments.answers.clone(),
+            trimmed: HashMap::new(),
+            removals: JoinSet::new(),
+            walks: Arc::new(Semaphore::new(1)),
+        };
         runtime.spawn(writer.run(queue));
         segments
     }
@@ -161,6 +173,9 @@ struct Writer {
     metrics: Arc<Metrics>,
     answers: Answers,
     trimmed: HashMap<Arc<str>, Instant>,
+    removals: JoinSet<()>,
+    /// Held by the removal that walks.
+    walks: Arc<Semaphore>,
 }
 
 impl Writer {
@@ -185,6 +200,10 @@ impl Writer {
                 }
             }
             self.write(writes, told).await;
+            if !settled.is_empty() {
+                // Whoever waits has a deadline of its own.
+                while self.removals.join_next().await.is_some() {}
+            }
             for tell in settled {
                 let _ = tell.send(());
             }
@@ -236,12 +255,23 @@ impl Writer {
     }
 
     /// A walk through a whole recording, on a task of its own: what is said meanwhile is written meanwhile.
-    fn erase(&self, room: Arc<str>, removed: Removed, now: u64) {
+    fn erase(&mut self, room: Arc<str>, removed: Removed, now: u64) {
+        while self.removals.try_join_next().is_some() {}
+        if self.removals.len() >= REMOVALS {
+            self.metrics.lost("removal", 1);
+            return tracing::error!(
+                room = &*room,
+                "too many removals wait for the recording: remove it again"
+            );
+        }
         let (store, metrics, answers) =
             (Arc::clone(&self.store), Arc::clone(&self.metrics), self.answers.clone());
-        tokio::spawn(async move {
+        let walks = Arc::clone(&self.walks);
+        self.removals.spawn(async move {
             for attempt in 1..=ATTEMPTS {
                 tokio::time::sleep(BEFORE_ERASE * attempt).await;
+                // Never closed.
+                let Ok(_walk) = walks.acquire().await else { return };
                 match store.erase(&room, &removed, now).await {
                     Ok(erased) => {
                         metrics.erased.inc_by(erased);

@@ -113,9 +113,8 @@ async fn a_replica_takes_over(fails: impl FnOnce(&mut RedisServer)) {
     }
 }
 
-/// The client library repeats a command whose answer got lost with its connection.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_answer_makes_no_gift_come_twice() {
+/// A cluster of one node behind a proxy, and the proxy's address.
+async fn behind_a_proxy() -> (Proxy, RedisServer, String) {
     let (proxy, bus) = (Proxy::start(0).await, free_port().to_string());
     let port = proxy.port.to_string();
     let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
@@ -125,7 +124,13 @@ async fn a_lost_answer_makes_no_gift_come_twice() {
     node.text(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     eventually("the cluster is whole", async || node.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
         .await;
-    let url = format!("redis://127.0.0.1:{port}");
+    (proxy, node, format!("redis://127.0.0.1:{port}"))
+}
+
+/// The client library repeats a command whose answer got lost with its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_makes_no_gift_come_twice() {
+    let (proxy, _node, url) = behind_a_proxy().await;
     let (a, b) = (Pod::on_redis(&url, true, FLEET), Pod::on_redis(&url, true, FLEET));
     a.open("talk").await;
     b.open("talk").await;
@@ -142,16 +147,8 @@ async fn a_lost_answer_makes_no_gift_come_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_loses_no_held_message() {
-    let (proxy, bus) = (Proxy::start(0).await, free_port().to_string());
-    let port = proxy.port.to_string();
-    let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-    let announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", &port];
-    let node = RedisServer::start_with(&[options, announced].concat());
-    proxy.lead_to(node.port);
-    node.text(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    eventually("the cluster is whole", async || node.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
-        .await;
-    let pod = Pod::on_redis(&format!("redis://127.0.0.1:{port}"), true, FLEET);
+    let (proxy, _node, url) = behind_a_proxy().await;
+    let pod = Pod::on_redis(&url, true, FLEET);
     pod.open("talk").await;
     let held = Held { chat: Chat { id: "1".into(), ..Chat::default() }, at: unix_ms() };
     pod.relay.hold("talk", held.clone()).await.unwrap();

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::{
     ago,
     support::{
-        PATIENCE, connect_to, http,
+        PATIENCE, admin_of, connect_to, http,
         process::{Process, danmu_server},
     },
 };
@@ -80,6 +80,38 @@ async fn what_was_shown_last_before_a_rollout_is_recorded() {
     terminate(server);
     let server = start(folder.path());
     assert_eq!(fetched(server.public, "match").await.len(), 20);
+}
+
+#[tokio::test]
+async fn what_was_removed_last_before_a_rollout_is_out_of_the_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rooms.yaml"), ROOM.replace("STARTED", &ago(1))).unwrap();
+    let server = start(folder.path());
+    let mut viewer = connect_to(server.public, "/rooms/match/ws", &[]).await.unwrap();
+    for text in ["stays", "goes"] {
+        viewer.send(format!(r#"{{"op":"say","text":"{text}","ref":"{text}"}}"#)).await;
+    }
+    let Event::Ack(ack) = viewer
+        .find(|event| matches!(event, Event::Ack(ack) if ack.reference.as_deref() == Some("goes")))
+        .await
+    else {
+        unreachable!()
+    };
+    let body = format!(r#"{{"ids":["{}"]}}"#, ack.id);
+    let (status, answer) = admin_of(server.admin, "", "POST", "/rooms/match/remove", &body).await;
+    assert!((200..300).contains(&status), "{status} {answer}");
+    drop(viewer);
+    terminate(server);
+    let server = start(folder.path());
+    let texts: Vec<String> = fetched(server.public, "match")
+        .await
+        .into_iter()
+        .filter_map(|placed| match placed.event {
+            Event::Chat(chat) => Some(chat.text),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(texts, ["stays"]);
 }
 
 /// The first minute of a room.
