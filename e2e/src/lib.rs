@@ -7,6 +7,7 @@
 
 pub mod actors;
 pub mod check;
+pub mod demo;
 pub mod history;
 pub mod run;
 pub mod schedule;

@@ -39,6 +39,13 @@ pub(crate) struct Arguments {
     fake_nodes: Option<u16>,
 }
 
+impl Arguments {
+    /// Those tests whose names have this.
+    pub(crate) fn only(filter: &str) -> Self {
+        Self { filter: Some(filter.to_owned()), ..Self::default() }
+    }
+}
+
 /// Room for the 200 pods that the tests have.
 const FAKE_NODES: &str = "20";
 

@@ -5,6 +5,7 @@ mod bench;
 mod charts;
 mod commands;
 mod crds;
+mod demo;
 mod e2e;
 mod fuzz;
 mod go;
@@ -42,6 +43,8 @@ enum Task {
         #[arg(long)]
         fast: bool,
     },
+    /// Walk through what a room can do, step by step: gifts, moderation, replays, shedding, keys.
+    Demo(demo::Arguments),
     /// The built page in a real browser, against real servers.
     Page,
     /// Autobahn's WebSocket cases against the rows engine, compared with server/tests/autobahn.
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Task::Up { port } => up::run(port),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Test { fast } => test::run(fast),
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Page => page::test_in_browser(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { target, seconds } => fuzz::run(seconds, target.as_deref()),

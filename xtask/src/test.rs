@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     autobahn, charts,
     commands::{cargo, exists, program, root, step},
-    crds, e2e, fuzz, openapi, page,
+    crds, demo, e2e, fuzz, openapi, page,
     server::target,
     soak,
 };
@@ -40,6 +40,7 @@ pub(crate) fn run(fast: bool) -> Result<(), String> {
     step("docs", docs)?;
     soak::redis()?;
     step("tests", cargo(&["test", "--workspace"]))?;
+    demo::test()?;
     autobahn::run()?;
     fuzz::run(FUZZ_SECONDS, None)?;
     soak::test()?;

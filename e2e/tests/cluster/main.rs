@@ -20,4 +20,5 @@ mod t07_failures;
 mod t08_objects;
 mod t09_idle;
 mod t10_gateway;
-mod t11_uninstall;
+mod t12_demo;
+mod t20_uninstall;

@@ -158,7 +158,8 @@ async fn with_a_wrong_admin_token_the_replicas_are_frozen_until_it_is_right_agai
         // A fleet that is not paused would take a new token by a rollout. The operator keeps the last two.
         venue.change_fleet(json!({"paused": true})).await;
         for name in ["wrong", "wrong-too"] {
-            secret(&venue.client(), &venue.namespace, name, &format!("a-{name}-token")).await;
+            let entries = json!({"admin-token": format!("a-{name}-token")});
+            secret(&venue.client(), &venue.namespace, name, entries).await;
             venue.change_fleet(json!({"auth": {"secretRef": {"name": name}}})).await;
             venue
                 .until(SOON, "the operator has read the Secret", async || {

@@ -1,0 +1,287 @@
+//! Where the walk takes place: a server with a folder of manifests, or a fleet on a cluster.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command, time::timeout};
+
+/// One request, one `kubectl`.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Until an edit is in force: a folder takes half a second, a ConfigMap in a cluster some more.
+const IN_FORCE: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long the demo's tokens hold, in seconds.
+const TOKEN: u64 = 3600;
+
+/// Where manifests are put.
+#[derive(Debug)]
+pub enum Manifests {
+    /// A folder that the server follows.
+    Folder(PathBuf),
+    /// A namespace.
+    Cluster {
+        /// The program.
+        kubectl: PathBuf,
+        /// Where the fleet is.
+        namespace: String,
+    },
+}
+
+/// Running servers and what opens them.
+#[derive(Debug)]
+pub struct Stage {
+    /// `host:port` for viewers.
+    pub public: String,
+    /// `host:port` of the admin API.
+    pub admin: String,
+    /// Its bearer token.
+    pub admin_token: Option<String>,
+    /// The secret of HS256 tokens.
+    pub token_secret: String,
+    /// The file of the fleet's key set, or the Secret with the key `jwks.json`.
+    pub key_set: String,
+    /// The rooms' fleet.
+    pub fleet: String,
+    /// Where rooms are made.
+    pub manifests: Manifests,
+}
+
+/// An answer: status, headers in lower case, body.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: hyper::HeaderMap,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> String {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    }
+}
+
+impl Stage {
+    /// Tells what was seen.
+    pub(super) fn tell(&self, what: &str) {
+        println!("   {what}");
+    }
+
+    /// Whether it is a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.manifests, Manifests::Cluster { .. })
+    }
+
+    /// Makes a room, or edits it, and waits until the server knows it.
+    pub(super) async fn room(&self, name: &str, mut spec: Value) -> Result<(), String> {
+        if let Some(spec) = spec.as_object_mut() {
+            spec.insert("fleet".to_owned(), json!(self.fleet));
+        }
+        let manifest = json!({
+            "apiVersion": "danmu.live/v1alpha1", "kind": "DanmuRoom", "metadata": {"name": name}, "spec": spec,
+        });
+        self.put(name, &manifest).await?;
+        self.until("the room is known", async || {
+            self.admin("GET", &format!("/rooms/{name}"), Value::Null).await.map(drop)
+        })
+        .await
+    }
+
+    /// Words, one a line, under a name that rooms can give in `words.from`.
+    pub(super) async fn words(&self, name: &str, words: &str) -> Result<(), String> {
+        match &self.manifests {
+            Manifests::Folder(folder) => {
+                let list = folder.join(name);
+                std::fs::create_dir_all(&list).map_err(|error| format!("{}: {error}", list.display()))?;
+                write(&list.join("words.txt"), words)
+            }
+            Manifests::Cluster { .. } => {
+                let labels = json!({"danmu.live/words": "yes"});
+                let metadata = json!({"name": name, "labels": labels});
+                let map = json!({
+                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"words.txt": words},
+                });
+                self.put(name, &map).await
+            }
+        }
+    }
+
+    /// Puts another key set in the place of the fleet's.
+    pub(super) async fn keys(&self, set: &str) -> Result<(), String> {
+        match &self.manifests {
+            Manifests::Folder(_) => write(self.key_set.as_ref(), set),
+            Manifests::Cluster { .. } => {
+                let secret = json!({
+                    "apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.key_set},
+                    "stringData": {"jwks.json": set},
+                });
+                self.put(&self.key_set, &secret).await
+            }
+        }
+    }
+
+    async fn put(&self, name: &str, manifest: &Value) -> Result<(), String> {
+        match &self.manifests {
+            Manifests::Folder(folder) => write(&folder.join(format!("{name}.yaml")), &manifest.to_string()),
+            Manifests::Cluster { .. } => {
+                let arguments =
+                    ["apply", "--server-side", "--force-conflicts", "--field-manager=danmu-demo", "-f", "-"];
+                self.kubectl(&arguments, &manifest.to_string()).await.map(drop)
+            }
+        }
+    }
+
+    /// Runs `kubectl` in the fleet's namespace; its output.
+    pub(super) async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let Manifests::Cluster { kubectl, namespace } = &self.manifests else {
+            return Err("there is no cluster".to_owned());
+        };
+        let told = format!("kubectl {}", arguments.join(" "));
+        let mut command = Command::new(kubectl);
+        command.args(["--namespace", namespace]).args(arguments).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = async {
+            let mut child = command.spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(input.as_bytes()).await?;
+            }
+            child.wait_with_output().await
+        };
+        let output = timeout(DEADLINE, run).await.map_err(|_| format!("{told}: not done in {DEADLINE:?}"))?;
+        let output = output.map_err(|error| format!("{told}: {error}"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(format!("{told}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+
+    /// What `kubectl get` says of an object.
+    pub(super) async fn object(&self, kind: &str, name: &str) -> Result<Value, String> {
+        let text = self.kubectl(&["get", kind, name, "-o", "json"], "").await?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    /// Asks the admin API; what it answers, or what it refuses in its own words.
+    pub(super) async fn admin(&self, method: &str, path: &str, body: Value) -> Result<Value, String> {
+        let answer = self.ask_admin(method, path, &[], body).await?;
+        if answer.status / 100 != 2 {
+            return Err(format!("{method} {path}: {} {}", answer.status, answer.body));
+        }
+        Ok(serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body)))
+    }
+
+    /// The same, whatever the answer.
+    pub(super) async fn ask_admin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Result<Answer, String> {
+        let token = self.admin_token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers = headers.to_vec();
+        headers.push(("content-type", "application/json"));
+        headers.extend(token.as_ref().map(|token| ("authorization", token.as_str())));
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        ask(&self.admin, method, path, &headers, body).await
+    }
+
+    /// Publishes to a room; its receipt.
+    pub(super) async fn publish(&self, room: &str, message: Value) -> Result<Value, String> {
+        self.admin("POST", &format!("/rooms/{room}/publish"), message).await
+    }
+
+    /// Fetches from the viewers' port.
+    pub(super) async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
+        ask(&self.public, "GET", path, headers, String::new()).await
+    }
+
+    /// A token of this user.
+    pub(super) fn token(&self, user: &str, role: &str) -> Result<String, String> {
+        let claims = json!({"sub": user, "name": user, "role": role, "exp": in_an_hour()});
+        let key = EncodingKey::from_secret(self.token_secret.as_bytes());
+        jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(|error| error.to_string())
+    }
+
+    /// Looks until there is something, for as long as an edit may take.
+    pub(super) async fn until<T>(
+        &self,
+        what: &str,
+        look: impl AsyncFnMut() -> Result<T, String>,
+    ) -> Result<T, String> {
+        self.until_within(IN_FORCE, what, look).await
+    }
+
+    /// Looks until there is something; `look` says what it sees instead.
+    pub(super) async fn until_within<T>(
+        &self,
+        within: Duration,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<T, String>,
+    ) -> Result<T, String> {
+        let began = Instant::now();
+        loop {
+            match look().await {
+                Ok(found) => return Ok(found),
+                Err(seen) if began.elapsed() >= within => {
+                    return Err(format!("not within {within:?}: {what}; last seen: {seen}"));
+                }
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+}
+
+/// The end of a token's hour, in seconds since 1970.
+pub(super) fn in_an_hour() -> u64 {
+    unix_ms() / 1000 + TOKEN
+}
+
+/// Milliseconds since 1970.
+pub(super) fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Puts a file in place as a whole: a half-written manifest must not be read.
+fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
+    let fault = |error| format!("{}: {error}", path.display());
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, text).map_err(fault)?;
+    std::fs::rename(&unfinished, path).map_err(fault)
+}
+
+async fn ask(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: String,
+) -> Result<Answer, String> {
+    let fault = |error: &dyn std::fmt::Display| format!("{method} {address}{path}: {error}");
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| fault(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| fault(&error))?;
+        let driving = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", address);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| fault(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| fault(&error))?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|error| fault(&error))?.to_bytes();
+        driving.abort();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    };
+    timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(fault(&format!("no answer in {DEADLINE:?}"))))
+}
