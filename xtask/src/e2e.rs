@@ -11,7 +11,8 @@ mod kubernetes;
 mod own;
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -19,7 +20,7 @@ use std::{
 
 use crate::{
     commands::{cargo, interrupted, program, root, step, tidy_up_after_interrupts},
-    go::HELM,
+    go::{self, HELM},
     server::target,
 };
 
@@ -71,6 +72,27 @@ trait Cluster {
     }
 }
 
+/// What the clusters need and cannot bring themselves, told before the minutes that everything else takes.
+pub(crate) fn check() -> Result<(), String> {
+    go::check()?;
+    if docker_answers() { Ok(()) } else { own::is_root() }
+}
+
+/// One run at a time: a second one would take the first one's cluster down.
+fn lock(cluster: &dyn Cluster) -> Result<File, String> {
+    let file = cluster.kubeconfig().parent().map(|folder| folder.with_extension("lock")).unwrap_or_default();
+    let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    fs::create_dir_all(file.parent().unwrap_or(Path::new("."))).map_err(|error| fault(&error))?;
+    let held = File::create(&file).map_err(|error| fault(&error))?;
+    match held.try_lock() {
+        Ok(()) => Ok(held),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err("another cargo xtask e2e uses this cluster: wait for its end".into())
+        }
+        Err(fs::TryLockError::Error(error)) => Err(fault(&error)),
+    }
+}
+
 /// What CI runs: both kinds of cluster, the quicker first.
 pub(crate) fn all() -> Result<(), String> {
     run(&Arguments { fake_nodes: FAKE_NODES.parse().ok(), ..Arguments::default() })?;
@@ -83,6 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         None if docker_answers() => Box::new(kind::Kind),
         None => Box::new(own::Node),
     };
+    let _lock = lock(&*cluster)?;
     if arguments.down {
         return cluster.down();
     }

@@ -36,6 +36,17 @@ pub(crate) fn go(arguments: &[&str], folder: &str) -> Command {
     command
 }
 
+/// Whether there is a Go that is new enough; an older one fetches a newer by itself, if it may.
+pub(crate) fn check() -> Result<(), String> {
+    match go(&["version"], ".").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(
+            "Go is missing: install Go 1.26 or newer (the charts' tools and the clusters are built with it)"
+                .into(),
+        ),
+    }
+}
+
 /// A program of a Go module, with the dependencies its authors released it with.
 pub(crate) struct Tool {
     pub(crate) name: &'static str,

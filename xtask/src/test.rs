@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     autobahn, charts,
     commands::{cargo, exists, program, root, step},
-    crds, demo, e2e, fuzz, openapi, page,
+    crds, demo, e2e, fuzz, go, openapi, page,
     server::target,
     soak,
 };
@@ -18,6 +18,10 @@ const FUZZ_SECONDS: u32 = 5;
 
 pub(crate) fn run(fast: bool) -> Result<(), String> {
     let started = Instant::now();
+    go::check()?;
+    if !fast {
+        e2e::check()?;
+    }
     step("format", cargo(&["fmt", "--all", "--check"]))?;
     let fuzz_targets = ["fmt", "--manifest-path", "server/wire/fuzz/Cargo.toml", "--check"];
     step("format of the fuzz targets", cargo(&fuzz_targets))?;

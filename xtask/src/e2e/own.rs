@@ -25,16 +25,21 @@ const PACKAGES: [(&str, &str); 8] = [
     ("redis-server", "/usr/bin/redis-server"),
 ];
 
+/// Whether a cluster with a node can be made here.
+pub(super) fn is_root() -> Result<(), String> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err("no Docker answers here, and without it the cluster needs root: it makes network namespaces, mounts and cgroups"
+        .into())
+}
+
 /// With all of Kubernetes, a real node and Envoy Gateway.
 pub(super) struct Node;
 
 impl Cluster for Node {
     fn prepare(&self) -> Result<(), String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("no Docker answers here, and without it the cluster needs root: it makes network \
-                        namespaces, mounts and cgroups"
-                .into());
-        }
+        is_root()?;
         let missing: Vec<&str> =
             PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
         if !missing.is_empty() {
