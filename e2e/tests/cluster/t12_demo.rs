@@ -28,15 +28,19 @@ impl Forward {
             .arg(format!(":{port}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // Each viewer that leaves is an error to it.
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .expect("kubectl starts");
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("it has an output");
-        let read = timeout(Duration::from_secs(15), BufReader::new(stdout).read_line(&mut line)).await;
+        let mut stdout = BufReader::new(child.stdout.take().expect("it has an output"));
+        let read = timeout(Duration::from_secs(15), stdout.read_line(&mut line)).await;
         read.expect("kubectl says where it listens").expect("its output is read");
         let address = line.split_whitespace().find(|word| word.starts_with("127.0.0.1:"));
         let address = address.unwrap_or_else(|| panic!("kubectl port-forward said {line:?}")).to_owned();
+        // It says a line of each connection, and ends when nobody reads them.
+        tokio::spawn(async move { tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await });
         Self { _child: child, address }
     }
 }
