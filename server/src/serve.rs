@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Quotas},
     catalog::{self, Catalog},
     config::{Config, Flags},
     drain::Drain,
@@ -157,9 +157,13 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     });
     let planned = Arc::new(AtomicUsize::new(planned_for(&catalog, capacity)));
     let drain = Drain::new(Arc::clone(&edge), runtime, settings.drain_seconds);
+    let quotas = Arc::new(Quotas::default());
+    quotas.register(&mut registry);
+    quotas.set(catalog.fleet.server.publishers.clone());
     let admin = Arc::new(Admin {
         edge: Arc::clone(&edge),
         relay,
+        quotas: Arc::clone(&quotas),
         drain: Arc::clone(&drain),
         registry,
         rows: Arc::clone(&rows_metrics),
@@ -187,6 +191,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         capacity,
         planned,
         watch: Arc::clone(&watch),
+        quotas,
     };
     tokio::spawn(watch.hot_rooms());
     tokio::spawn(taking.take(changes));
@@ -245,6 +250,7 @@ struct Taking {
     capacity: usize,
     planned: Arc<AtomicUsize>,
     watch: Arc<watch::Watch>,
+    quotas: Arc<Quotas>,
 }
 
 impl Taking {
@@ -255,6 +261,7 @@ impl Taking {
             self.given.over(&catalog.fleet).apply(&self.edge, &self.drain);
             self.planned.store(planned_for(&catalog, self.capacity), Ordering::Relaxed);
             self.watch.take(&catalog);
+            self.quotas.set(catalog.fleet.server.publishers.clone());
             let (listed, faults) = (catalog.rooms.len(), catalog.faults.len());
             let rooms = Arc::clone(&self.edge.rooms);
             // Long lists of words take a while to compile; viewers wait for none of it.
