@@ -128,7 +128,8 @@ mod tests {
         let wait = bucket.take_all(2, RATE, now).expect_err("only one is left");
         assert_eq!(bucket.take(RATE, now), Ok(()), "a refusal costs nothing");
         assert!(bucket.take_all(2, RATE, now + wait).is_err());
-        assert_eq!(bucket.take_all(2, RATE, now + wait * 2), Ok(()));
+        let later = wait * 2 + Duration::from_millis(1);
+        assert_eq!(bucket.take_all(2, RATE, now + later), Ok(()));
     }
 
     #[test]

@@ -11,10 +11,7 @@ use bytes::Bytes;
 use danmu_crds::{HookEvent, Webhook};
 use hyper::StatusCode;
 use tokio::{
-    sync::{
-        mpsc::{self, error::TryRecvError},
-        watch,
-    },
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -165,13 +162,13 @@ impl Postman {
         };
         let (end, reason) = end.unwrap_or((Instant::now(), "removed"));
         let left = waiting.into_values().map(|tried| tried.letter);
-        let never_tried = std::iter::from_fn(|| match letters.try_recv() {
-            Ok(letter) => Some(letter),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        });
-        for letter in left.chain(never_tried) {
-            let last = tokio::time::timeout_at(end.into(), self.once(&letter)).await;
-            if Instant::now() >= end || !matches!(last, Ok(Outcome::Taken)) {
+        for letter in left.chain(std::iter::from_fn(|| letters.try_recv().ok())) {
+            let taken = Instant::now() < end
+                && matches!(
+                    tokio::time::timeout_at(end.into(), self.once(&letter)).await,
+                    Ok(Outcome::Taken)
+                );
+            if !taken {
                 dead(&self.metrics, &self.name, &letter, reason, "there was no time for another try");
             }
         }

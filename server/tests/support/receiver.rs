@@ -11,7 +11,8 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use danmu_server::{
     edge::session::unix_now,
@@ -102,10 +103,10 @@ impl Receiver {
     }
 }
 
-async fn take(State(shared): State<Shared>, headers: HeaderMap, bytes: Bytes) -> (StatusCode, String) {
+async fn take(State(shared): State<Shared>, headers: HeaderMap, bytes: Bytes) -> Response {
     let secret = Secret::parse(HOOK_SECRET).unwrap();
     if let Err(forged) = secret.verify(&headers, &bytes, unix_now()) {
-        return (StatusCode::FORBIDDEN, forged.to_string());
+        return (StatusCode::FORBIDDEN, forged.to_string()).into_response();
     }
     let body = serde_json::from_slice(&bytes).unwrap();
     let taken = Taken { headers, bytes, body, at: Instant::now() };
@@ -113,8 +114,11 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, bytes: Bytes) ->
     let scripted = shared.script.lock().unwrap().pop_front();
     let then = Arc::clone(&shared.then.lock().unwrap());
     match scripted.unwrap_or_else(|| then(&taken)) {
-        Reply::Status(status) => (StatusCode::from_u16(status).unwrap(), String::new()),
-        Reply::Json(json) => (StatusCode::OK, json),
+        // Where a redirect leads there is an answer: whoever follows it is found.
+        Reply::Status(status) => {
+            (StatusCode::from_u16(status).unwrap(), [(header::LOCATION, "/elsewhere")]).into_response()
+        }
+        Reply::Json(json) => json.into_response(),
         Reply::Hang => std::future::pending().await,
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use danmu_crds::HookEvent;
 use danmu_server::{
     edge::session::unix_now,
     hooks::{
-        Secret,
+        Answer, Hooks, Metrics, Question, Retry, Secret, Settings,
         sign::{Forged, TOLERANCE},
     },
 };
 use danmu_wire::Event;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
     support::{
         Danmu,
         pod::eventually,
-        receiver::{HOOK_SECRET, Receiver, Reply},
+        receiver::{HOOK_SECRET, Receiver, Reply, settings},
     },
 };
 
@@ -103,7 +105,8 @@ async fn what_is_not_taken_is_sent_again_with_the_same_id() {
     let danmu = started(&hooks(&[hook("a", &receiver, "MessageHeld")])).await;
     let id = held(&danmu, "perhaps").await;
     let taken = receiver.gets(4).await;
-    assert!(taken.iter().all(|taken| taken.id() == id && taken.bytes == taken.bytes), "{taken:?}");
+    let first = &taken[0];
+    assert!(taken.iter().all(|taken| taken.id() == id && taken.bytes == first.bytes), "{taken:?}");
     let pauses: Vec<Duration> = taken.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(pauses[0] >= Duration::from_millis(20) && pauses[1] >= Duration::from_millis(50), "{pauses:?}");
     let tried = "danmu_webhook_deliveries_total{event=\"message.held\",ok=";
@@ -116,7 +119,7 @@ async fn what_is_not_taken_is_sent_again_with_the_same_id() {
 async fn a_receiver_that_is_gone_or_never_well_gets_a_dead_letter() {
     let receiver = Receiver::start().await;
     let danmu = started(&hooks(&[hook("a", &receiver, "MessageHeld")])).await;
-    for (nth, refusal) in [410, 404, 301].into_iter().enumerate() {
+    for (nth, refusal) in [410, 404, 301, 307].into_iter().enumerate() {
         receiver.first([Reply::Status(refusal)]);
         held(&danmu, "perhaps").await;
         receiver.gets(nth + 1).await;
@@ -126,7 +129,7 @@ async fn a_receiver_that_is_gone_or_never_well_gets_a_dead_letter() {
     receiver.then(|_| Reply::Status(503));
     held(&danmu, "perhaps").await;
     eventually("it is given up", async || dead(&danmu, "exhausted").await == 1.0).await;
-    assert_eq!(receiver.taken().len(), 3 + 4, "four tries");
+    assert_eq!(receiver.taken().len(), 4 + 4, "four tries");
 }
 
 #[tokio::test]
@@ -195,4 +198,51 @@ async fn without_a_secret_nothing_is_sent_and_it_counts_as_dead() {
     held(&danmu, "perhaps").await;
     eventually("it is dead", async || dead(&danmu, "unready").await == 1.0).await;
     assert_eq!(receiver.taken().len(), 0);
+}
+
+/// Hooks without a server, and what they count.
+fn alone(spec: &str, settings: Settings) -> (Hooks, impl Fn(&str) -> f64) {
+    let (metrics, mut registry) = (Arc::new(Metrics::default()), Registry::default());
+    metrics.register(&mut registry);
+    let hooks = Hooks::new(settings, "local/default", metrics, tokio::runtime::Handle::current());
+    let [danmu_crds::Manifest::Fleet(fleet)] =
+        &danmu_crds::parse_manifests("a.yaml", &crate::fleet(spec)).unwrap()[..]
+    else {
+        panic!("no fleet")
+    };
+    hooks.apply(&fleet.spec);
+    let value = move |name: &str| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    };
+    (hooks, value)
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_a_receivers_queue_is_a_dead_letter_and_not_a_heap() {
+    let receiver = Receiver::start().await;
+    receiver.then(|_| Reply::Hang);
+    let spec = hooks(&[hook("a", &receiver, "RoomHot")]);
+    let (hooks, value) = alone(&spec, Settings { retry: Retry::default(), ..settings() });
+    for number in 0..600 {
+        hooks.tell(HookEvent::RoomHot, &number.to_string(), json!({"room": "talk"}));
+    }
+    let dead = value("webhook_dead_letters_total{reason=\"queue_full\"}");
+    assert!((99.0..=100.0).contains(&dead), "{dead}");
+}
+
+#[tokio::test]
+async fn a_slow_publish_hook_gathers_no_more_than_its_share_of_messages() {
+    let receiver = Receiver::start().await;
+    receiver.then(|_| Reply::Hang);
+    let spec = format!("hooks: {{publish: {{url: '{}', deadlineMs: 1000}}}}", receiver.url());
+    let (hooks, value) = alone(&spec, settings());
+    let question = Question { room: "talk", id: "1", user: None, name: None, text: "hello" };
+    let asked = (0..300).map(|_| hooks.ask(&question, |text| Some(text.to_owned())));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().all(|answer| *answer == Answer::Show(None)));
+    assert_eq!(value("publish_hook_failures_total{reason=\"busy\"}"), 44.0);
+    assert_eq!(value("publish_hook_failures_total{reason=\"deadline\"}"), 256.0);
 }

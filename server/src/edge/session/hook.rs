@@ -21,7 +21,7 @@ use crate::{
 /// Messages of one viewer that wait for the hook, beside the one it is asked about.
 const QUEUE: usize = 8;
 /// How long a viewer's task is kept that has nothing to ask.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(2);
 
 /// What a viewer said that passed the gate.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub(super) struct Said {
     pub(super) reference: Option<String>,
 }
 
-/// The queue of one viewer's messages.
-pub(super) type Asking = mpsc::Sender<Said>;
+/// The queue of one viewer's messages; boxed, because a channel keeps room for more than may wait in it.
+pub(super) type Asking = mpsc::Sender<Box<Said>>;
 
 /// What a task beside the workers needs to answer a viewer.
 #[derive(Clone, Debug)]
@@ -59,6 +59,7 @@ impl Sessions {
     /// The publish hook is asked first. A viewer's messages are asked about one after the other, which keeps their
     /// order.
     pub(super) fn ask(&self, viewer: &mut Viewer, said: Said, io: &mut Io<'_>) {
+        let said = Box::new(said);
         let said = match &viewer.asking {
             Some(asking) => match asking.try_send(said) {
                 Ok(()) => return,
@@ -77,10 +78,10 @@ impl Sessions {
 
 impl Beside {
     /// Asks until there has been nothing to ask about for a while; also when the viewer has gone since.
-    async fn ask_all(self, first: Said, mut queue: mpsc::Receiver<Said>, at: Address) {
+    async fn ask_all(self, first: Box<Said>, mut queue: mpsc::Receiver<Box<Said>>, at: Address) {
         let mut next = Some(first);
         while let Some(said) = next {
-            self.ask(said, at).await;
+            self.ask(*said, at).await;
             next = match tokio::time::timeout(IDLE, queue.recv()).await {
                 Ok(next) => next,
                 // What came in this very moment is still taken.
