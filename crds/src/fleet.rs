@@ -8,7 +8,9 @@ use schemars::{JsonSchema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
 use crate::schema::plain_numbers;
-use crate::{Auth, FleetStatus, Kinds, Limits, Moderation, PodSettings, Redis, Replicas, Route};
+use crate::{
+    Auth, FleetStatus, Hooks, Kinds, Limits, Moderation, PodSettings, Publishers, Redis, Replicas, Route,
+};
 
 /// A set of room servers that share their settings.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +85,7 @@ pub struct DanmuFleetSpec {
     #[serde(default = "default_warmup_seconds")]
     #[schemars(range(min = 0, max = 86400))]
     pub warmup_seconds: u32,
-    /// A room of at least so many viewers gets pods and a route of its own.
+    /// A room of at least so many viewers gets pods and a route of its own; `RoomHot` is told of it.
     #[serde(default = "default_hot_room_viewers")]
     #[schemars(range(min = 1, max = 1000000))]
     pub hot_room_viewers: u32,
@@ -97,6 +99,9 @@ pub struct DanmuFleetSpec {
     /// Tokens and keys of the room servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// What third parties are told of the rooms, and asked before a message is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
     /// Pods are neither made nor replaced nor taken away; rooms are still placed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -120,6 +125,7 @@ impl Default for DanmuFleetSpec {
             max_hot_rooms: default_max_hot_rooms(),
             route: Route::default(),
             auth: None,
+            hooks: None,
             paused: false,
         }
     }
@@ -177,6 +183,9 @@ pub struct ServerSettings {
     /// What happens to a viewer of a room that has no DanmuRoom.
     #[serde(default)]
     pub unlisted_rooms: UnlistedRooms,
+    /// How much each publisher may publish on one server; no quota if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publishers: Option<Publishers>,
 }
 
 impl Default for ServerSettings {
@@ -187,6 +196,7 @@ impl Default for ServerSettings {
             per_address_cap: None,
             upgrades_per_second: default_upgrades_per_second(),
             unlisted_rooms: UnlistedRooms::default(),
+            publishers: None,
         }
     }
 }

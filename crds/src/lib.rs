@@ -2,6 +2,7 @@
 //! room's policy, and how a file of manifests is read. No I/O and no clock.
 
 mod fleet;
+mod hooks;
 mod kinds;
 mod manifest;
 mod pods;
@@ -14,6 +15,7 @@ mod status;
 mod words;
 
 pub use fleet::{DanmuFleet, DanmuFleetSpec, Defaults, ServerSettings, UnlistedRooms};
+pub use hooks::{HookEvent, Hooks, NamedPublisher, OnFailure, PublishHook, Publishers, Webhook};
 pub use kinds::Kinds;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_origin, is_room_id, parse_manifests};
 pub use pods::{Auth, PodSettings, Redis, Replicas, SecretEntry, SecretName};

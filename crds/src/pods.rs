@@ -123,6 +123,7 @@ fn default_max() -> u32 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Auth {
     /// A Secret with `admin-token` (the operator makes one if there is none), and of `token-secret` (HS256),
-    /// `eddsa.pem`, `rs256.pem` and `jwks.json` (a key set) those that viewers' tokens are made with.
+    /// `eddsa.pem`, `rs256.pem` and `jwks.json` (a key set) those that viewers' tokens are made with. With
+    /// `hook-secret` requests of `hooks` are signed.
     pub secret_ref: SecretName,
 }

@@ -77,6 +77,9 @@ fn array(schema: &JSONSchemaProps, value: &Value, field: &str, faults: &mut Vec<
     if let Some(most) = schema.max_items.filter(|most| entries.len() as i64 > *most) {
         faults.push(format!("{field}: has {} entries; keep at most {most}", entries.len()));
     }
+    if schema.min_items.is_some_and(|least| (entries.len() as i64) < least) {
+        faults.push(format!("{field}: is empty; write something or remove it"));
+    }
     if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
         for (index, entry) in entries.iter().enumerate() {
             check(schema, entry, &format!("{field}[{index}]"), faults);

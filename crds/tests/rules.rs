@@ -220,7 +220,7 @@ fn every_rule_compiles_has_a_message_and_keeps_to_the_cost_budget() {
             assert!(rule["message"].as_str().is_some_and(|message| message.len() > 20), "{path}: {rule}");
         }
     }
-    assert_eq!(rules, 15, "a new rule needs its tests above");
+    assert_eq!(rules, 18, "a new rule needs its tests above");
 }
 
 /// A manifest with `value` at `path`, such as `DanmuRoom.spec.limits.history`, and all it needs beside.
@@ -240,6 +240,9 @@ fn with(path: &str, value: Value) -> Value {
                 place["recording"] = json!({});
             }
             "gateway" => place[name] = json!({"name": "a"}),
+            "publish" => place[name] = json!({"url": "https://a"}),
+            "publishers" => place[name] = json!({"messagesPerSecond": 1}),
+            "named" if index.is_some() => place[name] = json!([{"sub": "a", "messagesPerSecond": 1}]),
             "schedule" if index.is_some() => {
                 let (start, end) = ("2026-11-01T18:00:00Z", "2026-11-01T22:00:00Z");
                 place[name] = json!([{"start": start, "end": end, "expectedViewers": 1}]);
@@ -324,10 +327,9 @@ fn kubectl_shows_finds_and_selects_by_what_people_look_for() {
 }
 
 /// Fields that only the operator reads: a standalone server takes them and does nothing with them.
-const OPERATORS: [&str; 15] = [
+const OPERATORS: [&str; 14] = [
     "DanmuFleet.spec.auth",
     "DanmuFleet.spec.headroomPercent",
-    "DanmuFleet.spec.hotRoomViewers",
     "DanmuFleet.spec.image",
     "DanmuFleet.spec.maxHotRooms",
     "DanmuFleet.spec.paused",
@@ -363,7 +365,8 @@ fn shown(folder: &str) -> Vec<String> {
 /// nothing in a standalone server may stand in its examples.
 #[test]
 fn the_examples_are_good_and_show_every_field() {
-    let (standalone, cluster) = (shown("examples"), shown("examples/cluster"));
+    let (mut standalone, cluster) = (shown("examples"), shown("examples/cluster"));
+    standalone.extend(shown("examples/hooks"));
     let of_operator = |path: &str| OPERATORS.iter().any(|field| path.starts_with(field));
     for path in &standalone {
         assert!(!of_operator(path), "{path} does nothing in a standalone server");
@@ -413,6 +416,51 @@ fn what_a_room_records_has_a_beginning_and_what_it_sheds_is_recorded() {
     refused(&room(json!({"startedAt": started, "shedding": {"viewersAbove": 9}})), recorded, recorded);
     let nothing = json!({"startedAt": started, "recording": {}, "shedding": {}});
     refused(&room(nothing), "give viewersAbove", "give viewersAbove");
+}
+
+#[test]
+fn receivers_have_names_of_their_own_addresses_and_something_to_be_told() {
+    let hook = |name: &str, url: &str| json!({"name": name, "url": url, "events": ["RoomHot"]});
+    let webhooks = |hooks: Value| fleet(json!({"hooks": {"webhooks": hooks}}));
+    let publish = |url: &str| fleet(json!({"hooks": {"publish": {"url": url}}}));
+    taken(&fleet(json!({"hooks": {}})));
+    taken(&webhooks(json!([hook("a", "https://a"), hook("b", "https://a")])));
+    for good in [
+        "https://example.com",
+        "http://hooks.danmu.svc:8080/danmu",
+        "https://[2001:db8::1]:443/",
+        "https://example.com/a/b?c=%20d&e=f",
+    ] {
+        taken(&webhooks(json!([hook("a", good)])));
+        taken(&publish(good));
+    }
+    for bad in [
+        "example.com",
+        "ftp://example.com",
+        "https://",
+        "https://user:secret@example.com",
+        "https://example.com/a b",
+        "https://example.com/#a",
+        "https://example.com:65536",
+        "https://example.com/'",
+        "https://a\n",
+    ] {
+        let message = "is an address such as https://example.com/danmu";
+        refused(&webhooks(json!([hook("a", bad)])), message, "spec.hooks.webhooks[0].url: ");
+        refused(&publish(bad), message, "spec.hooks.publish.url: ");
+    }
+    let twice = webhooks(json!([hook("a", "https://a"), hook("a", "https://b")]));
+    refused(&twice, "a name of its own", "spec.hooks.webhooks: two have one name");
+    let deaf = webhooks(json!([{"name": "a", "url": "https://a", "events": []}]));
+    assert_eq!(
+        file(&deaf),
+        ["a.yaml: spec.hooks.webhooks[0].events: is empty; write something or remove it"]
+    );
+    let eleven: Vec<Value> = (0..11).map(|nth| hook(&nth.to_string(), "https://a")).collect();
+    assert_eq!(
+        file(&webhooks(json!(eleven))),
+        ["a.yaml: spec.hooks.webhooks: has 11 entries; keep at most 10"]
+    );
 }
 
 #[test]

@@ -16,10 +16,12 @@ use crate::{
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 /// The key of the secret of HS256 tokens.
 pub(crate) const TOKEN_SECRET: &str = "token-secret";
+/// The key of the secret that requests of hooks are signed with.
+pub(crate) const HOOK_SECRET: &str = "hook-secret";
 const TOKEN_LENGTH: usize = 43;
 /// What servers read at their start and never again: another one is another revision of their pods. A key set they read
 /// again themselves, and what others write on the Secret's metadata is no reason to move viewers.
-const READ_ONCE: [&str; 4] = [ADMIN_TOKEN, TOKEN_SECRET, "eddsa.pem", "rs256.pem"];
+const READ_ONCE: [&str; 5] = [ADMIN_TOKEN, TOKEN_SECRET, HOOK_SECRET, "eddsa.pem", "rs256.pem"];
 
 /// Why a fleet's token is not known.
 #[derive(Debug, Error)]
@@ -72,6 +74,7 @@ fn read(name: &str, secret: &Secret) -> Result<(Keys, String), KeysError> {
         eddsa: has("eddsa.pem"),
         rs256: has("rs256.pem"),
         jwks: has("jwks.json"),
+        hooks: has(HOOK_SECRET),
     };
     Ok((keys, token.to_owned()))
 }
@@ -112,8 +115,10 @@ mod tests {
         };
         let first = version_with(ADMIN_TOKEN, "a");
         assert_eq!(version_with("jwks.json", "{}"), first);
+        let signed = version_with(HOOK_SECRET, "d");
+        assert_ne!(signed, first);
         let second = version_with("rs256.pem", "b");
-        assert_ne!(second, first);
+        assert_ne!(second, signed);
         assert_ne!(version_with(ADMIN_TOKEN, "c"), second);
     }
 

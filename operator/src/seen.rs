@@ -43,6 +43,8 @@ pub(crate) struct Keys {
     pub(crate) rs256: bool,
     /// A JSON Web Key Set; read again by the servers themselves.
     pub(crate) jwks: bool,
+    /// What requests of hooks are signed with.
+    pub(crate) hooks: bool,
 }
 
 /// Everything seen of one fleet.

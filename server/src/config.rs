@@ -14,6 +14,7 @@ use crate::{
         origin::Origins,
         token::{Follow, Keys, Sources},
     },
+    hooks::{self, Secret},
     relay::redis::Address,
     rows::Limits,
 };
@@ -97,6 +98,9 @@ pub struct Flags {
     /// What the `iss` claim must be; none: `iss` is ignored
     #[arg(long, env = "DANMU_TOKEN_ISSUER", value_name = "NAME")]
     pub token_issuer: Option<String>,
+    /// Secret that requests of spec.hooks are signed with: whsec_… with base64, or 24 to 64 bytes
+    #[arg(long, env = "DANMU_HOOK_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub hook_secret: Option<String>,
     /// Least milliseconds between two flushes of a busy room
     #[arg(long, env = "DANMU_TICK_MS", default_value_t = 50, value_name = "MS")]
     pub tick_ms: u64,
@@ -125,6 +129,8 @@ pub struct Config {
     pub redis: Option<Address>,
     /// Limits of a connection; no flag sets them, tests shorten them.
     pub limits: Limits,
+    /// The secret of hooks; no flag sets the rest, tests shorten it.
+    pub hooks: hooks::Settings,
 }
 
 impl Flags {
@@ -187,6 +193,8 @@ impl Flags {
             });
         let keys = self.keys(&mut faults);
         let redis = self.redis(&mut faults);
+        let hooks =
+            hooks::Settings { secret: self.secret_of_hooks(&mut faults), ..hooks::Settings::default() };
         if self.segments.is_some() && redis.is_some() {
             faults.push(
                 "--segments and --redis: pods share what is recorded in Redis; leave --segments away"
@@ -195,10 +203,15 @@ impl Flags {
         }
         match (public, admin, origins, keys) {
             (Some(public), Some(admin), Ok(origins), Some(keys)) if faults.is_empty() => {
-                Ok(Config { public, admin, trusted, origins, keys, redis, limits: Limits::default() })
+                Ok(Config { public, admin, trusted, origins, keys, redis, limits: Limits::default(), hooks })
             }
             _ => Err(faults),
         }
+    }
+
+    fn secret_of_hooks(&self, faults: &mut Vec<String>) -> Option<Secret> {
+        let text = self.hook_secret.as_deref().filter(|text| !text.is_empty())?;
+        Secret::parse(text).map_err(|fault| faults.push(format!("--hook-secret: {fault}"))).ok()
     }
 
     fn redis(&self, faults: &mut Vec<String>) -> Option<Address> {
@@ -326,6 +339,7 @@ mod tests {
             "--token-eddsa=/does/not/exist",
             "--token-jwks=http://id.example.com/keys",
             "--token-jwks-seconds=1",
+            "--hook-secret=short",
         ]);
         for flag in [
             "--public",
@@ -336,6 +350,7 @@ mod tests {
             "--token-eddsa",
             "--token-jwks:",
             "--token-jwks-seconds",
+            "--hook-secret",
         ] {
             assert!(told.iter().any(|fault| fault.starts_with(flag)), "{flag}: {told:?}");
         }

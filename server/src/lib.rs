@@ -4,7 +4,8 @@
 //! admin  drain              what the operator of this process asks of it
 //! edge                      what comes in
 //! room                      what a room is and does
-//! relay  gate  rows  catalog  segments    what it needs, each ignorant of the others
+//! relay  gate  rows  catalog  segments  hooks    what it needs, each ignorant of the others
+//! https                     requests to other servers
 //! wire   crds               words and types, no I/O (crates of their own)
 //! ```
 //!
@@ -16,6 +17,8 @@ pub mod config;
 pub mod drain;
 pub mod edge;
 pub mod gate;
+pub mod hooks;
+pub mod https;
 pub mod relay;
 pub mod room;
 pub mod rows;

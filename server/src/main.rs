@@ -113,6 +113,12 @@ fn main() -> ExitCode {
 fn checked(flags: &Flags) -> Result<(Config, Catalog), Vec<String>> {
     let catalog = flags.rooms.as_deref().map_or_else(|| Ok(Catalog::default()), catalog::load);
     match (flags.check(), catalog) {
+        (Ok(config), Ok(catalog)) if catalog.fleet.hooks.is_some() && config.hooks.secret.is_none() => {
+            Err(vec![
+                "--hook-secret is missing: the DanmuFleet has spec.hooks, and their requests are signed"
+                    .to_owned(),
+            ])
+        }
         (Ok(config), Ok(catalog)) => Ok((config, catalog)),
         (config, catalog) => {
             let mut faults = config.err().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Puts the floors together and runs them until it is told to finish.
 
 mod settings;
+mod watch;
 
 use std::{
     net::SocketAddr,
@@ -14,13 +15,10 @@ use std::{
 use arc_swap::ArcSwap;
 use danmu_wire::CloseCode;
 use prometheus_client::registry::Registry;
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-};
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Quotas},
     catalog::{self, Catalog},
     config::{Config, Flags},
     drain::Drain,
@@ -31,6 +29,7 @@ use crate::{
         session::{Order, Sessions},
     },
     gate,
+    hooks::{self, Hooks},
     relay::{self, Memory, Relay, redis::Redis},
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
@@ -57,6 +56,7 @@ pub struct Server {
     /// The rows' counters.
     pub metrics: Arc<rows::Metrics>,
     segments: Arc<Segments>,
+    hooks: Arc<Hooks>,
     inboxes: Arc<Inboxes<edge::session::Viewer, Order>>,
     workers: Workers,
     stop: oneshot::Sender<()>,
@@ -118,6 +118,10 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     edge_metrics.register(&mut registry);
     relay_metrics.register(&mut registry);
     segment_metrics.register(&mut registry);
+    let hook_metrics = Arc::new(hooks::Metrics::default());
+    hook_metrics.register(&mut registry);
+    let hooks = Arc::new(Hooks::new(config.hooks, &flags.fleet, hook_metrics, runtime.clone()));
+    hooks.apply(&catalog.fleet);
     admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
     registry.register_collector(Box::new(edge::metrics::KeySetLooks(Arc::clone(&keys))));
@@ -128,6 +132,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         runtime: runtime.clone(),
         keys: Arc::clone(&keys),
         metrics: Arc::clone(&edge_metrics),
+        hooks: Arc::clone(&hooks),
         hints: std::sync::Mutex::default(),
         started: Instant::now(),
     });
@@ -152,9 +157,13 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     });
     let planned = Arc::new(AtomicUsize::new(planned_for(&catalog, capacity)));
     let drain = Drain::new(Arc::clone(&edge), runtime, settings.drain_seconds);
+    let quotas = Arc::new(Quotas::default());
+    quotas.register(&mut registry);
+    quotas.set(catalog.fleet.server.publishers.clone());
     let admin = Arc::new(Admin {
         edge: Arc::clone(&edge),
         relay,
+        quotas: Arc::clone(&quotas),
         drain: Arc::clone(&drain),
         registry,
         rows: Arc::clone(&rows_metrics),
@@ -164,7 +173,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     });
     let addresses = (public.local_addr()?, admin_listener.local_addr()?);
     let (stop, stopped) = oneshot::channel();
-    let (sender, changes) = watch::channel(Arc::new(Catalog::default()));
+    let watch = watch::Watch::new(&catalog, Arc::clone(&hooks), Arc::clone(&rooms), Arc::clone(&admin.relay));
+    let (sender, changes) = tokio::sync::watch::channel(Arc::new(Catalog::default()));
     match (&flags.rooms, flags.fleet.split_once('/')) {
         (Some(rooms), _) => drop(tokio::spawn(catalog::follow(rooms.clone(), catalog, sender))),
         (None, fleet) => {
@@ -174,7 +184,16 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
             tokio::spawn(followed);
         }
     }
-    let taking = Taking { given, edge: Arc::clone(&edge), drain: Arc::clone(&drain), capacity, planned };
+    let taking = Taking {
+        given,
+        edge: Arc::clone(&edge),
+        drain: Arc::clone(&drain),
+        capacity,
+        planned,
+        watch: Arc::clone(&watch),
+        quotas,
+    };
+    tokio::spawn(watch.hot_rooms());
     tokio::spawn(taking.take(changes));
     tokio::spawn(trim(Arc::clone(&rooms), Arc::clone(&segments)));
     tokio::spawn(tend(rooms));
@@ -188,6 +207,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         drain,
         metrics: rows_metrics,
         segments,
+        hooks,
         inboxes,
         workers,
         stop,
@@ -229,15 +249,19 @@ struct Taking {
     drain: Arc<Drain>,
     capacity: usize,
     planned: Arc<AtomicUsize>,
+    watch: Arc<watch::Watch>,
+    quotas: Arc<Quotas>,
 }
 
 impl Taking {
     /// Puts every new catalog in force, for as long as the process lives.
-    async fn take(self, mut changes: watch::Receiver<Arc<Catalog>>) {
+    async fn take(self, mut changes: tokio::sync::watch::Receiver<Arc<Catalog>>) {
         while changes.changed().await.is_ok() {
             let catalog = Arc::clone(&changes.borrow_and_update());
             self.given.over(&catalog.fleet).apply(&self.edge, &self.drain);
             self.planned.store(planned_for(&catalog, self.capacity), Ordering::Relaxed);
+            self.watch.take(&catalog);
+            self.quotas.set(catalog.fleet.server.publishers.clone());
             let (listed, faults) = (catalog.rooms.len(), catalog.faults.len());
             let rooms = Arc::clone(&self.edge.rooms);
             // Long lists of words take a while to compile; viewers wait for none of it.
@@ -294,5 +318,6 @@ impl Server {
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
         // Nobody is left who could say more.
         self.segments.settle().await;
+        self.hooks.finish().await;
     }
 }

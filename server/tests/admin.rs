@@ -192,7 +192,8 @@ async fn a_publisher_publishes_in_its_rooms_and_does_nothing_else() {
     ann.find(|event| matches!(event, Event::Gift(gift) if gift.gift == "rocket")).await;
     let publisher = token("shop", "publisher", 600);
     for (method, path, _) in operations(&document()) {
-        if !["/livez", "/readyz", "/metrics", "/rooms/{room}/publish"].contains(&path.as_str()) {
+        let open = ["/livez", "/readyz", "/metrics"].contains(&path.as_str());
+        if !open && !path.starts_with("/rooms/{room}/publish") {
             let path = path.replace("{room}", "talk");
             assert_eq!(danmu.admin_with(&publisher, &method, &path, "{}").await.0, 401, "{method} {path}");
         }

@@ -67,6 +67,17 @@ fn check_tells_every_fault_of_flags_keys_and_manifests_at_once_and_ends_with_64(
 }
 
 #[test]
+fn hooks_need_what_their_requests_are_signed_with() {
+    let (_kept, rooms) = folder(&[("fleet.yaml", include_str!("../../examples/hooks/fleet.yaml"))]);
+    let check =
+        |extra: &[&str]| danmu_server(&[&["check", "--rooms", rooms.to_str().unwrap()], extra].concat());
+    let without = check(&[]);
+    let told = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(without.status.code() == Some(64) && told.contains("--hook-secret is missing"), "{told}");
+    assert!(check(&["--hook-secret=a secret of two dozen bytes"]).status.success());
+}
+
+#[test]
 fn a_printed_token_fits_the_server_with_the_same_audience_and_issuer() {
     let secret = "a secret for this test alone";
     let mut arguments = vec!["token", "--secret", secret, "--user", "ann", "--room", "talk"];

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use support::{
     ADMIN_TOKEN, Viewer, admin_of, connect_to,
     process::{Process, danmu_server},
+    receiver::{HOOK_SECRET, Receiver},
 };
 use tokio::{net::TcpListener, sync::broadcast};
 
@@ -33,6 +34,7 @@ use tokio::{net::TcpListener, sync::broadcast};
 #[derive(Clone)]
 struct Api {
     rooms: Arc<Mutex<Vec<Value>>>,
+    fleets: Arc<Mutex<Vec<Value>>>,
     changes: broadcast::Sender<Option<String>>,
     gone: Arc<AtomicBool>,
     /// What was asked for.
@@ -43,7 +45,8 @@ impl Api {
     /// It, and the folder of its kubeconfig.
     async fn start(rooms: Vec<Value>) -> (Api, tempfile::TempDir) {
         let (rooms, asked) = (Arc::new(Mutex::new(rooms)), Arc::default());
-        let api = Api { rooms, changes: broadcast::channel(16).0, gone: Arc::default(), asked };
+        let (changes, fleets) = (broadcast::channel(16).0, Arc::default());
+        let api = Api { rooms, fleets, changes, gone: Arc::default(), asked };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(get(answer)).with_state(api.clone());
@@ -60,7 +63,11 @@ impl Api {
     }
 
     fn change(&self, room: &Value) {
-        let event = json!({"type": "MODIFIED", "object": room});
+        self.tell("MODIFIED", room);
+    }
+
+    fn tell(&self, kind: &str, room: &Value) {
+        let event = json!({"type": kind, "object": room});
         self.changes.send(Some(format!("{event}\n"))).unwrap();
     }
 
@@ -87,7 +94,11 @@ async fn answer(State(api): State<Api>, uri: Uri) -> Response<Body> {
         let changes = if rooms { changes.boxed() } else { stream::pending().boxed() };
         return Response::new(Body::from_stream(changes));
     }
-    let items = if rooms { api.rooms.lock().unwrap().clone() } else { Vec::new() };
+    let items = match uri.path().rsplit('/').next() {
+        Some("danmurooms") => api.rooms.lock().unwrap().clone(),
+        Some("danmufleets") => api.fleets.lock().unwrap().clone(),
+        _ => Vec::new(),
+    };
     let list =
         json!({"apiVersion": "danmu.live/v1alpha1", "metadata": {"resourceVersion": "1"}, "items": items});
     Response::new(Body::from(list.to_string()))
@@ -121,6 +132,7 @@ impl Pod {
         let mut command = danmu_server();
         command.args(["--kubernetes", "--fleet=live/default", "--pod=danmu-default-0", "--workers=1"]);
         command.args(["--admin-token", ADMIN_TOKEN]).env("KUBECONFIG", folder.path().join("config"));
+        command.env("DANMU_HOOK_SECRET", HOOK_SECRET);
         let pod = Pod(Process::start(command.stderr(Stdio::null())));
         support::pod::eventually("the rooms are listed", async || pod.get("/readyz").await == 200).await;
         pod
@@ -227,4 +239,34 @@ async fn placement_is_followed_and_the_rooms_stay_when_the_api_goes() {
     support::pod::eventually("it asks in vain", async || api.asked.lock().unwrap().len() > before).await;
     assert_eq!(pod.get("/readyz").await, 200);
     assert!(pod.join("/rooms/moves/ws").await.1.is_some());
+}
+
+#[tokio::test]
+async fn hooks_and_quotas_are_those_of_the_fleet_in_the_api() {
+    let receiver = Receiver::start().await;
+    let (api, folder) = Api::start(vec![room("ends", &[], "Accepted")]).await;
+    api.fleets.lock().unwrap().push(json!({
+        "apiVersion": "danmu.live/v1alpha1", "kind": "DanmuFleet",
+        "metadata": {"name": "default", "namespace": "live", "resourceVersion": "2"},
+        "spec": {
+            "server": {"publishers": {"messagesPerSecond": 1}},
+            "hooks": {"webhooks": [{"name": "a", "url": receiver.url(), "events": ["RoomEnded"]}]},
+        },
+    }));
+    let pod = Pod::fresh(&folder).await;
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let body = r#"{"kind":"notice","text":"hello"}"#;
+        statuses.push(admin_of(pod.0.admin, ADMIN_TOKEN, "POST", "/rooms/ends/publish", body).await.0);
+    }
+    assert_eq!(statuses, [200, 429]);
+    support::pod::eventually("it watches", async || {
+        let asked = api.asked.lock().unwrap();
+        asked.iter().any(|asked| asked.contains("danmurooms?") && asked.contains("watch=true"))
+    })
+    .await;
+    api.tell("DELETED", &room("ends", &[], "Accepted"));
+    let told = receiver.gets(1).await.remove(0).body;
+    let data = json!({"fleet": "live/default", "room": "ends", "reason": "removed"});
+    assert_eq!((&told["type"], &told["data"]), (&json!("room.ended"), &data));
 }

@@ -1,7 +1,7 @@
 //! The rules of the schemas that hold several fields against each other, in the form for files. The tests hold
 //! the two forms against each other.
 
-use crate::{DanmuFleetSpec, DanmuRoomSpec, RoomMode};
+use crate::{DanmuFleetSpec, DanmuRoomSpec, Hooks, RoomMode, hooks::is_hook_url, schema::clipped};
 
 /// What a room's fields say against each other.
 pub(super) fn of_room(spec: &DanmuRoomSpec) -> Vec<String> {
@@ -34,6 +34,26 @@ pub(super) fn of_fleet(spec: &DanmuFleetSpec) -> Vec<String> {
     }
     if spec.route.gateway.is_some() && spec.route.ingress.is_some() {
         faults.push("spec.route: give gateway or ingress, and not both".to_owned());
+    }
+    faults.extend(spec.hooks.iter().flat_map(of_hooks));
+    faults
+}
+
+fn of_hooks(hooks: &Hooks) -> Vec<String> {
+    let mut urls: Vec<(String, &str)> = hooks
+        .webhooks
+        .iter()
+        .enumerate()
+        .map(|(nth, hook)| (format!("spec.hooks.webhooks[{nth}].url"), hook.url.as_str()))
+        .collect();
+    urls.extend(hooks.publish.iter().map(|hook| ("spec.hooks.publish.url".to_owned(), hook.url.as_str())));
+    let mut faults: Vec<String> = urls.into_iter().filter(|(_, url)| !is_hook_url(url)).map(|(field, url)| {
+        format!("{field}: {:?} is not an address; write one such as https://example.com/danmu, without a user or a fragment", clipped(url))
+    }).collect();
+    let names: std::collections::HashSet<&str> =
+        hooks.webhooks.iter().map(|hook| hook.name.as_str()).collect();
+    if names.len() < hooks.webhooks.len() {
+        faults.push("spec.hooks.webhooks: two have one name; give each a name of its own".to_owned());
     }
     faults
 }

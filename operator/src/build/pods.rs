@@ -174,6 +174,9 @@ fn env(input: &Input<'_>) -> Vec<Value> {
     if keys.hs256 {
         env.push(secret("DANMU_TOKEN_SECRET", &keys.secret, crate::keys::TOKEN_SECRET));
     }
+    if keys.hooks {
+        env.push(secret("DANMU_HOOK_SECRET", &keys.secret, crate::keys::HOOK_SECRET));
+    }
     if let Some(redis) = &input.seen.fleet.spec.redis {
         match (&redis.secret_ref, &redis.url) {
             (Some(entry), _) => {

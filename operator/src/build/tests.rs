@@ -126,6 +126,7 @@ fn secrets_are_named_and_never_written_out() {
         eddsa: false,
         rs256: true,
         jwks: true,
+        hooks: true,
     };
     let (.., objects) = decided(&seen);
     let server =
@@ -136,6 +137,7 @@ fn secrets_are_named_and_never_written_out() {
     };
     assert_eq!(from("DANMU_ADMIN_TOKEN"), Some(json!({"name": "tokens", "key": "admin-token"})));
     assert_eq!(from("DANMU_TOKEN_SECRET"), Some(json!({"name": "tokens", "key": "token-secret"})));
+    assert_eq!(from("DANMU_HOOK_SECRET"), Some(json!({"name": "tokens", "key": "hook-secret"})));
     assert_eq!(from("DANMU_REDIS"), Some(json!({"name": "r", "key": "url"})));
     let template = &of(&objects, Kind::StatefulSet, "danmu-default")["spec"]["template"];
     assert_eq!(template["metadata"]["annotations"][names::KEYS], "7", "another Secret is another revision");

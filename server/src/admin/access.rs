@@ -10,7 +10,7 @@ use axum::{
 };
 use danmu_wire::Role;
 
-use super::{Admin, answer::Refusal};
+use super::{Admin, answer::Refusal, quota::Publisher};
 use crate::edge::{session::unix_now, token::TokenError};
 
 /// Needs the admin token, if there is one.
@@ -28,13 +28,14 @@ pub(super) async fn admin(State(admin): State<Arc<Admin>>, request: Request, nex
 pub(super) async fn publisher(
     State(admin): State<Arc<Admin>>,
     Path(room): Path<String>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if by_a_page(&admin, request.headers()) {
         return forbidden(NO_PAGES);
     }
     if is(admin.token.as_deref(), request.headers()) {
+        request.extensions_mut().insert(Publisher::Admin);
         return next.run(request).await;
     }
     let verified = match bearer(request.headers()) {
@@ -46,7 +47,10 @@ pub(super) async fn publisher(
             forbidden("publishing needs the role `publisher`")
         }
         Some(Ok(claims)) if !claims.admits(&room) => forbidden("the token is for other rooms"),
-        Some(Ok(_)) => next.run(request).await,
+        Some(Ok(claims)) => {
+            request.extensions_mut().insert(Publisher::Sub(claims.sub));
+            next.run(request).await
+        }
         Some(Err(error @ (TokenError::Expired | TokenError::UnknownKey))) => denied(&error.to_string()),
         Some(Err(TokenError::Invalid)) | None => {
             denied("neither the admin token nor a valid one of role `publisher`")

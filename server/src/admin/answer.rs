@@ -1,6 +1,6 @@
 //! What the admin API answers when it does not do what was asked: always `{"error": "…"}`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -24,11 +24,26 @@ pub(super) struct Fault {
 
 /// A request that is not done.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) words: String,
+    /// Seconds after which it may be done.
+    retry: Option<u64>,
+}
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, words: impl Into<String>) -> Self {
-        Refusal(status, words.into())
+        Refusal {
+            status,
+            words: words.into(),
+            retry: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
+    }
+
+    /// Too much for now.
+    pub(super) fn too_many(words: impl Into<String>, wait: Duration) -> Self {
+        let retry = Some(wait.as_secs_f64().ceil().max(1.0) as u64);
+        Refusal { status: StatusCode::TOO_MANY_REQUESTS, words: words.into(), retry }
     }
 
     pub(super) fn unfit(words: impl Into<String>) -> Self {
@@ -58,15 +73,13 @@ impl From<ActError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Refusal(status, error) = self;
-        let mut answer = (status, Json(Fault { error })).into_response();
-        let more = match status {
-            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
-            _ => None,
-        };
-        if let Some((name, value)) = more {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        let Refusal { status, words, retry } = self;
+        let mut answer = (status, Json(Fault { error: words })).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = retry {
+            answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         answer
     }
@@ -104,6 +117,8 @@ refusals! {
     NoRoomOrNone: ("404", "No such room, or there was none");
     /// The room's queue, or the relay.
     Busy: ("503", "The room has too much waiting, or Redis cannot be reached: try again");
+    /// The publisher's quota.
+    OverQuota: ("429", "The publisher's quota is used up");
     /// The idempotency key.
     UsedKey: ("409", "The Idempotency-Key was used for another message");
     /// A list of the room.
@@ -115,7 +130,7 @@ fn described(status: &str, words: &str) -> RefOr<Described> {
     let answer = ResponseBuilder::new().description(words).content("application/json", content);
     let seconds = |words: &str| HeaderBuilder::new().description(Some(words)).build();
     RefOr::T(match status {
-        "503" => answer.header("Retry-After", seconds("Seconds to wait")).build(),
+        "429" | "503" => answer.header("Retry-After", seconds("Seconds to wait")).build(),
         _ => answer.build(),
     })
 }
@@ -129,6 +144,8 @@ mod tests {
         let answer = |status| Refusal::new(status, "no").into_response();
         let busy = answer(StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(busy.headers()[header::RETRY_AFTER], "1");
+        let over = Refusal::too_many("no", Duration::from_millis(2100)).into_response();
+        assert_eq!(over.headers()[header::RETRY_AFTER], "3");
         let denied = answer(StatusCode::UNAUTHORIZED);
         assert_eq!(denied.headers()[header::WWW_AUTHENTICATE], "Bearer");
         assert!(!denied.headers().contains_key(header::RETRY_AFTER));

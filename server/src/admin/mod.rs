@@ -3,6 +3,7 @@
 
 mod access;
 mod answer;
+mod batch;
 mod body;
 mod collector;
 mod desk;
@@ -10,6 +11,7 @@ mod fields;
 mod moderation;
 mod port;
 mod process;
+mod quota;
 mod rooms;
 
 use std::sync::{Arc, atomic::AtomicUsize};
@@ -25,6 +27,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{drain::Drain, edge::listener::Edge, relay::Relay, room::Rooms, rows};
 use answer::Refusal;
 pub use port::serve;
+pub use quota::Quotas;
 
 /// What the admin port needs.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Admin {
     pub edge: Arc<Edge>,
     /// Where messages are published.
     pub relay: Arc<Relay>,
+    /// How much publishers may publish here.
+    pub quotas: Arc<Quotas>,
     /// The drain of this process.
     pub drain: Arc<Drain>,
     /// All metrics.
@@ -111,7 +116,7 @@ fn guarded() -> Routes {
 }
 
 fn publishing() -> Routes {
-    OpenApiRouter::new().routes(routes!(rooms::publish))
+    OpenApiRouter::new().routes(routes!(rooms::publish)).routes(routes!(batch::publish_batch))
 }
 
 fn metrics() -> Routes {

@@ -3,17 +3,18 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use danmu_wire::{Action, Chat, Custom, Enter, Event, Gift, MAX_ID, MAX_IDS, Notice, Removed, Super};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Admin, RoomPath,
-    answer::{BadBody, Busy, Denied, NoRoom, Publishers, Refusal, UsedKey},
+    answer::{BadBody, Busy, Denied, NoRoom, OverQuota, Publishers, Refusal, UsedKey},
     body::{Allowed, Body, Open},
     fields::{Data, Kind, Name, Pinned, Text, User},
     moderation::{ADMIN, Moderation},
+    quota::Publisher,
 };
 use crate::{
     relay::{Receipt, desk::unix_ms},
@@ -174,46 +175,60 @@ pub(super) struct Published {
     params(RoomPath, ("Idempotency-Key" = Option<String>, Header,
         description = "Makes a second publish of the same message count once, for an hour")), request_body = Publish,
     security(("admin" = []), ("publisher" = [])),
-    responses((status = 200, description = "Published", body = Published), Publishers, NoRoom, UsedKey, BadBody, Busy))]
+    responses((status = 200, description = "Published", body = Published), Publishers, NoRoom, UsedKey, BadBody, OverQuota, Busy))]
 pub(super) async fn publish(
     State(admin): State<Arc<Admin>>,
     Open(room): Open,
+    Extension(publisher): Extension<Publisher>,
     headers: HeaderMap,
     Body(publish): Body<Publish>,
 ) -> Result<Json<Published>, Refusal> {
-    let event = publish.event(crate::room::id::next());
-    let key = idempotency_key(&headers)?;
-    let published = match event {
-        Event::Chat(chat) => {
-            let id = chat.id.clone();
-            room.say(chat);
-            Published { id, epoch: None, offset: 0 }
-        }
-        Event::Enter(enter) => {
-            room.enter(enter);
-            Published { id: String::new(), epoch: None, offset: 0 }
-        }
-        event => {
-            let combo_ms = room.policy().rules().combo_milliseconds;
-            let Receipt { id, epoch, offset } = admin.relay.priority(&room.id, event, key, combo_ms).await?;
-            Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }
-        }
+    let key = match headers.get("idempotency-key") {
+        Some(key) => Some(idempotency_key("Idempotency-Key", key.to_str().unwrap_or_default())?),
+        None => None,
     };
-    // What the relay refused was not published.
-    admin.edge.metrics.accepted.inc();
-    Ok(Json(published))
+    admin.quotas.take(&publisher, 1)?;
+    publish.to(&admin, &room, key).await.map(Json)
+}
+
+impl Publish {
+    /// Publishes it to the room.
+    pub(super) async fn to(
+        self,
+        admin: &Admin,
+        room: &Room,
+        key: Option<&str>,
+    ) -> Result<Published, Refusal> {
+        let published = match self.event(crate::room::id::next()) {
+            Event::Chat(chat) => {
+                let id = chat.id.clone();
+                room.say(chat);
+                Published { id, epoch: None, offset: 0 }
+            }
+            Event::Enter(enter) => {
+                room.enter(enter);
+                Published { id: String::new(), epoch: None, offset: 0 }
+            }
+            event => {
+                let combo_ms = room.policy().rules().combo_milliseconds;
+                let Receipt { id, epoch, offset } =
+                    admin.relay.priority(&room.id, event, key, combo_ms).await?;
+                Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }
+            }
+        };
+        // What the relay refused was not published.
+        admin.edge.metrics.accepted.inc();
+        Ok(published)
+    }
 }
 
 /// What makes a second publish of the same message count once.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    let fits = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
-    key.to_str().ok().filter(fits).map(Some).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters"),
-        )
-    })
+pub(super) fn idempotency_key<'a>(field: &str, key: &'a str) -> Result<&'a str, Refusal> {
+    if (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(key);
+    }
+    let words = format!("{field} is 1 to {MAX_KEY} visible ASCII characters");
+    Err(Refusal::new(StatusCode::BAD_REQUEST, words))
 }
 
 async fn take_off(admin: &Admin, room: &Room, removed: Removed) -> Result<Json<RemovedAt>, Refusal> {

@@ -1,6 +1,7 @@
 //! One viewer's session: what its messages mean. Runs on the worker thread that owns the socket.
 
 mod desk;
+mod hook;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     gate::{Bucket, Rate, Speaker},
+    hooks::Hooks,
     room::{Destination, Entrance, Place, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
 };
@@ -52,6 +54,8 @@ pub struct Sessions {
     pub keys: Arc<Keys>,
     /// Counts refusals.
     pub metrics: Arc<Metrics>,
+    /// Who is asked before a message is shown, and told of one that waits for a moderator.
+    pub hooks: Arc<Hooks>,
     /// Who else may be asked to move just now.
     pub hints: Mutex<Bucket>,
     /// When this process began to serve.
@@ -92,6 +96,8 @@ pub struct Viewer {
     renewing: bool,
     /// Actions as a moderator that are under way.
     acting: u8,
+    /// Takes what the publish hook is to be asked of, in order.
+    asking: Option<hook::Asking>,
 }
 
 impl Viewer {
@@ -117,6 +123,7 @@ impl Viewer {
             format,
             renewing: false,
             acting: 0,
+            asking: None,
         }
     }
 
@@ -388,6 +395,9 @@ impl Sessions {
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
+        if role < Role::Moderator && self.hooks.asks() {
+            return self.ask(viewer, hook::Said { room, chat, destination, reference: say.reference }, io);
+        }
         if let Destination::Position(place) = destination {
             return self.keep(viewer, &room, chat, place, say.reference, io);
         }
@@ -407,21 +417,8 @@ impl Sessions {
         reference: Option<String>,
         io: &mut Io<'_>,
     ) {
-        let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
-        let (worker, connection, number) = (io.worker, io.connection, viewer.number);
-        let (id, again) = (chat.id.clone(), reference.clone());
-        let told = Box::new(move |kept: bool| {
-            let answer = if kept {
-                metrics.accepted.inc();
-                Event::Ack(Ack { reference, id, shown: true, held: false })
-            } else {
-                metrics.refused(RefusalCode::Busy);
-                let text = RefusalCode::Busy.text().to_owned();
-                Event::Refused(Refused { reference, code: RefusalCode::Busy, text, retry_ms: None })
-            };
-            let frame = frame::personal(&[answer]);
-            inboxes.visit_one(worker, connection, Order::Tell(number, frame));
-        });
+        let again = reference.clone();
+        let told = hook::once_kept(self.beside(), hook::address(viewer, io), chat.id.clone(), reference);
         if !room.keep(place, chat, told) {
             self.refuse(again, RefusalCode::Busy, None, io);
         }

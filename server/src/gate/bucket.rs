@@ -24,6 +24,12 @@ pub struct Bucket {
 impl Bucket {
     /// Takes one message out, or tells how long to wait for the next. A refusal costs nothing.
     pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        self.take_all(1, rate, now)
+    }
+
+    /// Takes so many messages out, or none and tells how long to wait for all of them; of more than a burst that is
+    /// never over.
+    pub fn take_all(&mut self, messages: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         if rate.limit == 0 {
             return Err(rate.period);
         }
@@ -32,13 +38,18 @@ impl Bucket {
         // The clamp frees those whom an older, slower rate would keep waiting.
         let full_at = self.full_at.clamp(now, now.saturating_add(period));
         // Rounded down (by less than 1 µs a message), so that the whole burst fits into one period.
-        let next = full_at.saturating_add(period / u64::from(rate.limit));
+        let next = full_at.saturating_add(period / u64::from(rate.limit) * u64::from(messages));
         let wait = next.saturating_sub(now.saturating_add(period));
         if wait > 0 {
             return Err(Duration::from_micros(wait));
         }
         self.full_at = next;
         Ok(())
+    }
+
+    /// How long until the whole burst is free again.
+    pub fn until_full(&self, now: Instant) -> Duration {
+        Duration::from_micros(self.full_at.saturating_sub(since_epoch(now)))
     }
 }
 
@@ -108,6 +119,17 @@ mod tests {
         assert!(wait > Duration::from_millis(1600) && wait < Duration::from_millis(1700), "{wait:?}");
         assert_eq!(bucket.take(RATE, now + wait), Ok(()));
         assert!(bucket.take(RATE, now + wait).is_err());
+    }
+
+    #[test]
+    fn of_several_at_once_all_are_taken_or_none() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        assert_eq!(bucket.take_all(2, RATE, now), Ok(()));
+        let wait = bucket.take_all(2, RATE, now).expect_err("only one is left");
+        assert_eq!(bucket.take(RATE, now), Ok(()), "a refusal costs nothing");
+        assert!(bucket.take_all(2, RATE, now + wait).is_err());
+        let later = wait * 2 + Duration::from_millis(1);
+        assert_eq!(bucket.take_all(2, RATE, now + later), Ok(()));
     }
 
     #[test]

@@ -397,7 +397,11 @@ fn may_speak(policy: &Policy, speaker: &Speaker<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn check_text(policy: &Policy, text: &str) -> Result<String, Refusal> {
+/// The text, cleaned, if it is fit for the room.
+///
+/// # Errors
+/// [`RefusalCode::Empty`] or [`RefusalCode::TooLong`].
+pub fn check_text(policy: &Policy, text: &str) -> Result<String, Refusal> {
     let text = clean(text);
     if text.is_empty() {
         return Err(Refusal::new(RefusalCode::Empty));

@@ -295,6 +295,23 @@ impl Relay {
         }
     }
 
+    /// Whether this pod is the one to do `what` for the room: of all pods that ask within `lasts` of each other, and
+    /// go on asking, one gets it.
+    ///
+    /// # Errors
+    /// [`PublishError::Away`].
+    pub async fn claim(
+        &self,
+        room: &str,
+        what: &str,
+        lasts: std::time::Duration,
+    ) -> Result<bool, PublishError> {
+        match self {
+            Relay::Memory(_) => Ok(true),
+            Relay::Redis(redis) => redis.claim(room, what, lasts).await,
+        }
+    }
+
     /// Looks whether the room's lane is further than we know: a viewer came who has seen more.
     pub fn check(&self, room: &Arc<str>) {
         if let Relay::Redis(redis) = self {

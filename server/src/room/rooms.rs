@@ -183,6 +183,11 @@ impl Rooms {
         recordings.collect()
     }
 
+    /// The open rooms, with their viewers on all pods.
+    pub fn audiences(&self) -> Vec<(Arc<str>, u64)> {
+        self.open().values().map(|room| (Arc::clone(&room.id), room.audience())).collect()
+    }
+
     /// The open rooms that shed load, with how far, from 1 to 3.
     pub fn shedding(&self) -> Vec<(String, u8)> {
         let open = self.open();

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod failover;
+mod hooks;
 mod proxy;
 mod rooms;
 mod secure;

@@ -90,6 +90,9 @@ async fn given_and_held(a: &Pod, b: &Pod) {
     eventually("the first pod hears of it", async || a.seen("talk").settled == [("1".into(), true)]).await;
     b.relay.write_down("talk", Logged::now("mod", danmu_wire::Action::Clear {})).await.unwrap();
     assert_eq!(a.relay.written("talk").await.unwrap().len(), 1);
+    let lasts = std::time::Duration::from_secs(60);
+    assert!(a.relay.claim("talk", "hot", lasts).await.unwrap());
+    assert!(!b.relay.claim("talk", "hot", lasts).await.unwrap());
 }
 
 /// All that pods do with Redis.

@@ -5,6 +5,7 @@
 pub(crate) mod pod;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod receiver;
 pub(crate) mod redis;
 
 use std::{net::SocketAddr, time::Duration};
@@ -69,7 +70,19 @@ impl Danmu {
 
     /// With limits of a connection that no flag sets.
     pub(crate) async fn start_with(extra: &[&str], limits: Limits) -> Danmu {
+        Danmu::start_changed(extra, "", |config| Config { limits, ..config }).await
+    }
+
+    /// With further manifests, and with what no flag sets.
+    pub(crate) async fn start_changed(
+        extra: &[&str],
+        manifests: &str,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Danmu {
         let folder = tempfile::tempdir().unwrap();
+        if !manifests.is_empty() {
+            std::fs::write(folder.path().join("more.yaml"), manifests).unwrap();
+        }
         std::fs::write(folder.path().join("rooms.yaml"), ROOMS).unwrap();
         let rooms = folder.path().to_str().unwrap();
         let mut arguments = vec!["danmu-server", "--rooms", rooms, "--public=127.0.0.1:0"];
@@ -77,7 +90,7 @@ impl Danmu {
         arguments.extend(["--admin-token", ADMIN_TOKEN]);
         arguments.extend(extra);
         let flags = Cli::parse_from(arguments).flags;
-        let config = Config { limits, ..flags.check().unwrap() };
+        let config = change(flags.check().unwrap());
         let catalog = catalog::load(flags.rooms.as_deref().unwrap()).unwrap();
         let server = serve::start(&flags, config, catalog).await.unwrap();
         Danmu { server, folder }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use danmu_wire::{Ack, Action, Chat, Done, Event, Held, Moderate, RefusalCode, Refused, Role, frame};
+use danmu_wire::{Action, Chat, Done, Event, Held, Moderate, RefusalCode, Refused, Role, frame};
 
-use super::{Order, Sessions, Viewer};
+use super::{Order, Sessions, Viewer, hook::address};
 use crate::{
-    room::{ActError, Acted, Address, Room},
+    room::{ActError, Acted, Room},
     rows::Io,
 };
 
@@ -82,29 +82,9 @@ impl Sessions {
         reference: Option<String>,
         io: &Io<'_>,
     ) {
-        let (at, inboxes, metrics) =
-            (address(viewer, io), Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
-        self.runtime.spawn(async move {
-            let id = chat.id.clone();
-            let event = match room.hold(chat, at, reference.clone()).await {
-                Ok(()) => {
-                    metrics.held.inc();
-                    Event::Ack(Ack { reference, id, shown: false, held: true })
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a message cannot wait for a moderator");
-                    let code = RefusalCode::Busy;
-                    metrics.refused(code);
-                    Event::Refused(Refused { reference, code, text: code.text().to_owned(), retry_ms: None })
-                }
-            };
-            inboxes.visit_one(at.worker, at.connection, Order::Tell(at.number, frame::personal(&[event])));
-        });
+        let (beside, at) = (self.beside(), address(viewer, io));
+        self.runtime.spawn(async move { beside.hold(&room, chat, at, reference).await });
     }
-}
-
-fn address(viewer: &Viewer, io: &Io<'_>) -> Address {
-    Address { worker: io.worker, connection: io.connection, number: viewer.number }
 }
 
 /// Held messages as events, the oldest first; what is too much for one viewer at once is left for later.

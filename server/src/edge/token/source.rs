@@ -10,17 +10,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::{Request, StatusCode, Uri, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+use hyper::{
+    HeaderMap, Method, StatusCode, Uri,
+    header::{ACCEPT, HeaderValue},
 };
 use jsonwebtoken::{Algorithm, Validation};
 use tokio::sync::{Notify, watch};
 
 use super::set::{self, MAX_SET, SetFault, SetKey};
+use crate::https::{Fault, Https};
 
 /// A source must have answered whole within this time; a viewer with an unknown key waits no longer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
@@ -108,12 +106,10 @@ fn is_here(host: &str) -> bool {
     host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-type Http = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
 /// A key set that is followed.
 pub(super) struct KeySet {
     source: Source,
-    http: Option<Http>,
+    http: Option<Https>,
     follow: Follow,
     validations: [(Algorithm, Validation); 3],
     /// The last good ones; empty until there were some.
@@ -143,7 +139,10 @@ impl KeySet {
     ) -> Result<KeySet, SourceFault> {
         let source = Source::parse(place)?;
         let (http, keys) = match &source {
-            Source::Url(_) => (Some(http()?), Vec::new()),
+            Source::Url(_) => {
+                let roots = |error: io::Error| SourceFault::Roots(error.to_string());
+                (Some(Https::new(0).map_err(roots)?), Vec::new())
+            }
             Source::File(path) => (None, set_of(place, &file(path)?, &validations)?),
         };
         let looks = watch::Sender::new(Looks::default());
@@ -246,44 +245,15 @@ fn set_of(
     set::read(bytes, validations).map_err(|fault| SourceFault::Set(place.to_owned(), fault))
 }
 
-fn http() -> Result<Http, SourceFault> {
-    // One crypto provider for the process; a second installation is refused, and is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let roots = |error: io::Error| SourceFault::Roots(error.to_string());
-    let mut plain = HttpConnector::new();
-    plain.enforce_http(false);
-    plain.set_connect_timeout(Some(DEADLINE));
-    let connector = HttpsConnectorBuilder::new()
-        .with_native_roots()
-        .map_err(roots)?
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(plain);
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
-}
-
-async fn fetch(http: &Http, uri: &Uri) -> Result<Bytes, SourceFault> {
-    let place = || uri.to_string();
-    let away = |error: &dyn std::error::Error| {
-        let deepest = std::iter::successors(Some(error), |error| error.source()).last();
-        SourceFault::Unreachable(place(), deepest.map(ToString::to_string).unwrap_or_default())
-    };
-    let request = Request::get(uri)
-        .header(header::ACCEPT, "application/jwk-set+json, application/json")
-        .body(Empty::new())
-        .map_err(|error| away(&error))?;
-    let answer = http.request(request).await.map_err(|error| away(&error))?;
-    if answer.status() != StatusCode::OK {
-        return Err(SourceFault::Status(place(), answer.status()));
+async fn fetch(https: &Https, uri: &Uri) -> Result<Bytes, SourceFault> {
+    let accept = HeaderValue::from_static("application/jwk-set+json, application/json");
+    let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
+    match https.request(Method::GET, uri, headers, Bytes::new(), MAX_SET).await {
+        Ok((StatusCode::OK, bytes)) => Ok(bytes),
+        Ok((status, _)) => Err(SourceFault::Status(uri.to_string(), status)),
+        Err(Fault::TooLong) => Err(SourceFault::Set(uri.to_string(), SetFault::TooLong)),
+        Err(Fault::Away(fault)) => Err(SourceFault::Unreachable(uri.to_string(), fault)),
     }
-    let body = Limited::new(answer.into_body(), MAX_SET).collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            SourceFault::Set(place(), SetFault::TooLong)
-        } else {
-            away(&*error)
-        }
-    })
 }
 
 fn file(path: &Path) -> Result<Vec<u8>, SourceFault> {

@@ -51,6 +51,11 @@ impl Keys {
         format!("{}{room}}}:audit", self.prefix())
     }
 
+    /// Hash: which call of which pod is the one to do `what`.
+    pub(super) fn claim(&self, room: &str, what: &str) -> String {
+        format!("{}{room}}}:claim:{what}", self.prefix())
+    }
+
     /// The pub/sub channel.
     pub(super) fn channel(&self, room: &str) -> String {
         format!("{}{room}}}:live", self.prefix())

@@ -244,6 +244,12 @@ impl Redis {
         session.answered(shared.scripts.written(&session.commanding, &shared.keys, room)).await
     }
 
+    pub(super) async fn claim(&self, room: &str, what: &str, lasts: Duration) -> Result<bool, PublishError> {
+        let shared = &self.shared;
+        let session = shared.session.load_full().ok_or(PublishError::Away)?;
+        session.answered(shared.scripts.claim(&session.commanding, &shared.keys, room, what, lasts)).await
+    }
+
     pub(super) fn is_degraded(&self) -> bool {
         self.shared.session.load().is_none()
     }

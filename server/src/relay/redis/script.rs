@@ -30,6 +30,7 @@ pub(super) struct Scripts {
     moderate: Script,
     hold: Script,
     settle: Script,
+    claim: Script,
 }
 
 /// What is known of a room already.
@@ -63,6 +64,7 @@ impl Scripts {
             moderate: Script::new(include_str!("lua/moderate.lua")),
             hold: Script::new(include_str!("lua/hold.lua")),
             settle: Script::new(include_str!("lua/settle.lua")),
+            claim: Script::new(include_str!("lua/claim.lua")),
         }
     }
 
@@ -198,6 +200,20 @@ impl Scripts {
         call.arg(fresh_epoch()).arg(REPEAT_SECONDS);
         let answer: Vec<String> = Vec::from_redis_value(connection.invoke(&call).await?)?;
         Ok(Ok(answer.first().and_then(|held| read_held(held))))
+    }
+
+    /// Each call is named, so that one which a cluster's connection repeats gets the same answer.
+    pub(super) async fn claim(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        room: &str,
+        what: &str,
+        lasts: std::time::Duration,
+    ) -> Result<Result<bool, PublishError>, RedisError> {
+        let mut call = self.claim.prepare_invoke();
+        call.key(keys.claim(room, what)).arg(fresh_epoch()).arg(lasts.as_millis() as u64);
+        Ok(Ok(bool::from_redis_value(connection.invoke(&call).await?)?))
     }
 
     pub(super) async fn held(
