@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Manifests, Stage, first_keys};
+use super::{Manifests, Stage, first_keys, receiver, stage::FLEET_FILE};
 
 /// Until the first line of a server, which says that it answers.
 const START: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ pub async fn start(server: &Path) -> Result<(Stage, Local), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let (rooms, key_set) = (folder.path().join("rooms"), folder.path().join("jwks.json"));
     std::fs::create_dir(&rooms).map_err(|error| error.to_string())?;
-    std::fs::write(rooms.join("fleet.yaml"), FLEET).map_err(|error| error.to_string())?;
+    std::fs::write(rooms.join(FLEET_FILE), FLEET).map_err(|error| error.to_string())?;
     std::fs::write(&key_set, first_keys()).map_err(|error| error.to_string())?;
     let mut child = Command::new(server)
         .args(["--public", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-seconds", "1"])
@@ -40,6 +40,7 @@ pub async fn start(server: &Path) -> Result<(Stage, Local), String> {
         .arg("--token-jwks")
         .arg(&key_set)
         .env("DANMU_TOKEN_SECRET", SECRET)
+        .env("DANMU_HOOK_SECRET", receiver::SECRET)
         .env("DANMU_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -63,6 +64,7 @@ pub async fn start(server: &Path) -> Result<(Stage, Local), String> {
         token_secret: SECRET.to_owned(),
         key_set: key_set.display().to_string(),
         fleet: "default".to_owned(),
+        reached_at: "127.0.0.1".to_owned(),
         manifests: Manifests::Folder(rooms),
     };
     Ok((stage, Local { _server: child, _folder: folder }))

@@ -7,16 +7,18 @@ mod keys;
 mod kinds;
 mod local;
 mod moderation;
+mod receiver;
 mod replays;
 mod seat;
 mod shedding;
 mod stage;
+mod third_parties;
 
 pub use local::{Local, start};
 pub use stage::{Manifests, Stage};
 
 /// The chapters in their order.
-pub const CHAPTERS: &[&str] = &["kinds", "moderation", "replays", "shedding", "keys"];
+pub const CHAPTERS: &[&str] = &["kinds", "moderation", "replays", "shedding", "third-parties", "keys"];
 
 /// Walks through the chapters, or one.
 ///
@@ -35,6 +37,7 @@ pub async fn run(stage: &Stage, only: Option<&str>) -> Result<(), String> {
             "moderation" => moderation::walk(stage).await,
             "replays" => replays::walk(stage).await,
             "shedding" => shedding::walk(stage).await,
+            "third-parties" => third_parties::walk(stage).await,
             "keys" => keys::walk(stage).await,
             _ => Err("it is listed and not written".to_owned()),
         };
@@ -47,6 +50,9 @@ pub async fn run(stage: &Stage, only: Option<&str>) -> Result<(), String> {
 pub fn first_keys() -> String {
     keys::Key::new("before-the-demo").map(|key| key.set()).unwrap_or_default()
 }
+
+/// What the servers' hooks are to be signed with in `third-parties`.
+pub const HOOK_SECRET: &str = receiver::SECRET;
 
 /// Fails with what was seen instead.
 fn check(holds: bool, what: &str, seen: impl std::fmt::Debug) -> Result<(), String> {

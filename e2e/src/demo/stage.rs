@@ -17,6 +17,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command, time::timeout};
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Until an edit is in force: a folder takes half a second, a ConfigMap in a cluster some more.
 const IN_FORCE: Duration = Duration::from_secs(30);
+/// The fleet's manifest in a folder.
+pub(super) const FLEET_FILE: &str = "fleet.yaml";
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long the demo's tokens hold, in seconds.
 const TOKEN: u64 = 3600;
@@ -50,6 +52,8 @@ pub struct Stage {
     pub key_set: String,
     /// The rooms' fleet.
     pub fleet: String,
+    /// This machine's address, as the servers reach it.
+    pub reached_at: String,
     /// Where rooms are made.
     pub manifests: Manifests,
 }
@@ -124,6 +128,37 @@ impl Stage {
                 });
                 self.put(&self.key_set, &secret).await
             }
+        }
+    }
+
+    /// Changes fields of the fleet; null takes one away.
+    pub(super) async fn edit_fleet(&self, spec: Value) -> Result<(), String> {
+        let patch = json!({"spec": spec});
+        match &self.manifests {
+            Manifests::Folder(folder) => {
+                let file = folder.join(FLEET_FILE);
+                let text =
+                    std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let mut fleet = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                merge(&mut fleet, &patch);
+                write(&file, &fleet.to_string())
+            }
+            Manifests::Cluster { .. } => {
+                let patch = patch.to_string();
+                let arguments = ["patch", "danmufleet", &self.fleet, "--type=merge", "--patch", &patch];
+                self.kubectl(&arguments, "").await.map(drop)
+            }
+        }
+    }
+
+    /// Takes a room away.
+    pub(super) async fn remove_room(&self, name: &str) -> Result<(), String> {
+        match &self.manifests {
+            Manifests::Folder(folder) => {
+                let file = folder.join(format!("{name}.yaml"));
+                std::fs::remove_file(&file).map_err(|error| format!("{}: {error}", file.display()))
+            }
+            Manifests::Cluster { .. } => self.kubectl(&["delete", "danmuroom", name], "").await.map(drop),
         }
     }
 
@@ -248,6 +283,21 @@ pub(super) fn in_an_hour() -> u64 {
 pub(super) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// JSON Merge Patch (RFC 7386), as far as objects go.
+fn merge(into: &mut Value, patch: &Value) {
+    let (Some(fields), Value::Object(into)) = (patch.as_object(), &mut *into) else {
+        *into = patch.clone();
+        return;
+    };
+    for (name, value) in fields {
+        if value.is_null() {
+            into.remove(name);
+        } else {
+            merge(into.entry(name).or_insert(Value::Object(serde_json::Map::new())), value);
+        }
+    }
 }
 
 /// Puts a file in place as a whole: a half-written manifest must not be read.

@@ -52,7 +52,11 @@ async fn every_chapter_of_the_demo_holds_on_a_fleet() {
     Venue::with("demo", fleet, async |venue| {
         let public = Forward::to(venue, &format!("danmu-{FLEET}"), 8080).await;
         let admin = Forward::to(venue, &format!("danmu-{FLEET}-admin"), 9090).await;
+        let pods = venue.server_pods().await.expect("pods are listed");
+        let node = pods.first().and_then(|pod| pod.status.as_ref()?.host_ip.clone());
+        let here = venue.release.given.host.clone().or(node).expect("a pod that runs has a node");
         let stage = Stage {
+            reached_at: here,
             public: public.address.clone(),
             admin: admin.address.clone(),
             admin_token: Some(ADMIN_TOKEN.to_owned()),
