@@ -6,6 +6,7 @@ use danmu_plan::{Load, Observation, Placed, Plan, Pod, Rollout, Room, Share, pla
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
+mod sub_rooms;
 mod world;
 
 use world::{World, fleet, start};
