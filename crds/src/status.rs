@@ -48,7 +48,7 @@ pub struct RoomStatus {
     /// The room's own pods and the viewers planned for each; empty: it is on all pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placement: Vec<PlacedShare>,
-    /// `Placed`, `Routed` and `Ready`.
+    /// `Placed`, `Routed` and `Ready`; `Shedding` and `Recorded` of a room that may shed load, or is recorded.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
