@@ -122,6 +122,17 @@ pub fn is_origin(text: &str) -> bool {
     ORIGIN_REGEX.as_ref().is_some_and(|pattern| pattern.is_match(text))
 }
 
+/// An `https` address as servers read key sets from, for CEL (RE2) and for [`is_https`] alike: a user in it would be
+/// told to whoever may read the fleet.
+pub(crate) const HTTPS_PATTERN: &str = r"^https://[a-zA-Z0-9][a-zA-Z0-9._-]*(:[0-9]{1,5})?([/?][!-~]*)?$";
+
+static HTTPS_REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(HTTPS_PATTERN).ok());
+
+/// Whether `text` may be the address of a key set.
+fn is_https(text: &str) -> bool {
+    HTTPS_REGEX.as_ref().is_some_and(|pattern| pattern.is_match(text))
+}
+
 fn manifest(document: Value) -> Result<Manifest, Vec<String>> {
     let Value::Object(fields) = &document else {
         return Err(vec!["the document: is not a manifest; start it with apiVersion and kind".to_owned()]);

@@ -122,8 +122,31 @@ fn default_max() -> u32 {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Auth {
-    /// A Secret with `admin-token` (the operator makes one if there is none), and of `token-secret` (HS256),
-    /// `eddsa.pem`, `rs256.pem` and `jwks.json` (a key set) those that viewers' tokens are made with. With
-    /// `hook-secret` requests of `hooks` are signed.
-    pub secret_ref: SecretName,
+    /// A Secret with `admin-token`, and of `token-secret` (HS256), `eddsa.pem`, `rs256.pem` and `jwks.json` (a key set)
+    /// those that viewers' tokens are made with; `hook-secret` signs the requests of `hooks`. The operator makes one, with an admin token alone, if none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretName>,
+    /// A key set that whoever makes the viewers' tokens publishes, instead of `jwks.json` in the Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<KeySet>,
+}
+
+/// A published JSON Web Key Set, read by each pod every five minutes and when a token names an unknown key.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeySet {
+    /// Where it is, such as `https://id.example.com/.well-known/jwks.json`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(format!("self.matches('{}')", crate::manifest::HTTPS_PATTERN))
+        .message("url is an https address such as https://id.example.com/.well-known/jwks.json, without a user"))]
+    pub url: String,
+    /// What the `aud` of every token must name. Give it if the issuer signs for other sites too: without it their tokens
+    /// are good here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub audience: Option<String>,
+    /// What the `iss` of every token must be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub issuer: Option<String>,
 }

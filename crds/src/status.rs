@@ -48,7 +48,7 @@ pub struct RoomStatus {
     /// The room's own pods and the viewers planned for each; empty: it is on all pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placement: Vec<PlacedShare>,
-    /// `Placed`, `Routed` and `Ready`.
+    /// `Placed`, `Routed` and `Ready`; `Shedding` and `Recorded` of a room that may shed load, or is recorded.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -61,6 +61,10 @@ pub struct PlacedShare {
     pub pod: String,
     /// Viewers planned for it, never a live count.
     pub viewers: u32,
+    /// The sub-rooms whose viewers come to it; empty: all of them, or the room has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sub_rooms: Vec<u32>,
 }
 
 fn conditions(_: &mut SchemaGenerator) -> Schema {

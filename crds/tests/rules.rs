@@ -220,7 +220,7 @@ fn every_rule_compiles_has_a_message_and_keeps_to_the_cost_budget() {
             assert!(rule["message"].as_str().is_some_and(|message| message.len() > 20), "{path}: {rule}");
         }
     }
-    assert_eq!(rules, 18, "a new rule needs its tests above");
+    assert_eq!(rules, 19, "a new rule needs its tests above");
 }
 
 /// A manifest with `value` at `path`, such as `DanmuRoom.spec.limits.history`, and all it needs beside.
@@ -401,6 +401,37 @@ fn fields_that_belong_together_are_held_against_each_other() {
     taken(&fleet(json!({"route": {"gateway": gateway}})));
     let both = fleet(json!({"route": {"gateway": gateway, "ingress": ingress}}));
     refused(&both, "gateway or ingress, and not both", "gateway or ingress, and not both");
+}
+
+#[test]
+fn a_key_set_is_read_by_https_alone() {
+    let with = |url: &str| fleet(json!({"auth": {"jwks": {"url": url}}}));
+    for good in [
+        "https://id.example.com",
+        "https://ID.example.com:8443/.well-known/jwks.json",
+        "https://10.0.0.1/keys?tenant=a",
+    ] {
+        taken(&with(good));
+    }
+    for bad in [
+        "http://id.example.com/keys",
+        "https://",
+        "https:///keys",
+        "https://user:word@id.example.com/",
+        "https://id.example.com/a b",
+        "HTTPS://id.example.com/",
+        "/etc/danmu/keys/jwks.json",
+        "https://id.example.com/\n",
+    ] {
+        refused(
+            &with(bad),
+            "url is an https address such as",
+            "spec.auth.jwks.url: is no https address; write",
+        );
+    }
+    let all = json!({"url": "https://a", "audience": "danmu", "issuer": "https://a"});
+    taken(&fleet(json!({"auth": {"secretRef": {"name": "tokens"}, "jwks": all}})));
+    taken(&fleet(json!({"auth": {}})));
 }
 
 #[test]

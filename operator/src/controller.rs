@@ -167,7 +167,8 @@ async fn known_keys<L: Loads>(
     fleet: &DanmuFleet,
     memory: &mut Memory,
 ) -> Result<Keys, KeysError> {
-    let named = fleet.spec.auth.as_ref().map(|auth| auth.secret_ref.name.as_str());
+    let named =
+        fleet.spec.auth.as_ref().and_then(|auth| auth.secret_ref.as_ref()).map(|secret| secret.name.as_str());
     if let Some((at, keys)) = &memory.keys
         && at.elapsed() < KEYS_LAST
         && named.is_none_or(|named| named == keys.secret)

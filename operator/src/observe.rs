@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 use danmu_crds::{DanmuRoom, RoomMode};
-use danmu_plan::{Bounds, Endpoints, Fleet, Load, Observation, Pod, Room, Share, Window};
+use danmu_plan::{Bounds, Endpoints, Fleet, Load, Observation, Part, Pod, Room, Share, Window};
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1, discovery::v1::EndpointSlice};
 use kube::ResourceExt;
@@ -118,11 +118,14 @@ fn rooms(seen: &Seen, fleet: &Fleet) -> Vec<Room> {
 
 fn room_of(room: &DanmuRoom, slice: Option<&DynamicObject>, viewers: Vec<Share>, fleet: &Fleet) -> Room {
     let spec = &room.spec;
-    let placed = room.status.iter().flat_map(|status| &status.placement);
-    let mut placement: Vec<Share> = placed
+    let placed = || room.status.iter().flat_map(|status| &status.placement);
+    let mut placement: Vec<Share> = placed()
         .filter_map(|share| Some(Share { pod: fleet.ordinal(&share.pod)?, viewers: share.viewers }))
         .collect();
     placement.sort_unstable();
+    let parts = placed().filter_map(|share| Some((fleet.ordinal(&share.pod)?, &share.sub_rooms)));
+    let parts =
+        parts.flat_map(|(pod, subs)| subs.iter().map(move |&sub_room| Part { pod, sub_room })).collect();
     let windows = spec.schedule.iter().map(|window| Window {
         start: window.start,
         end: window.end,
@@ -134,8 +137,10 @@ fn room_of(room: &DanmuRoom, slice: Option<&DynamicObject>, viewers: Vec<Share>,
         schedule: windows.collect(),
         min_pods: spec.min_pods,
         on_demand: spec.mode == RoomMode::OnDemand,
+        sub_rooms: spec.sub_rooms,
         hot: !placement.is_empty() || slice.is_some(),
         placement,
+        parts,
         viewers,
         endpoints: slice.map(|slice| endpoints(slice, fleet)).unwrap_or_default(),
     }

@@ -28,6 +28,8 @@ pub struct Told {
     pub capacity: u32,
     /// Its viewers by room.
     pub rooms: BTreeMap<String, u32>,
+    /// Its rooms that shed load, with how far (1 to 3).
+    pub shedding: BTreeMap<String, u8>,
     /// When it began to drain, if it drains.
     pub draining: Option<Timestamp>,
 }

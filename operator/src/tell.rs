@@ -29,6 +29,8 @@ const AT_ONCE: usize = 16;
 const AT_MOST: usize = 500;
 /// Conditions of a fleet that are no good news.
 const BAD: [&str; 2] = ["Degraded", "Paused"];
+/// Conditions of a room that are no good news.
+const BAD_OF_ROOMS: [&str; 1] = ["Shedding"];
 /// Neither good nor bad: its edges are told by drains and replicas.
 const SILENT: &str = "Progressing";
 
@@ -110,11 +112,14 @@ async fn tell_room<L>(
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
         done => done?,
     }
-    if !loud {
-        return Ok(());
-    }
     let old = room.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
-    tell(context, &room.object_ref(&()), report::edges(old, &status.conditions, &[])).await;
+    let new = &status.conditions;
+    let edges = if loud {
+        report::edges(old, new, &BAD_OF_ROOMS)
+    } else {
+        report::edges(&report::of_the_room(old), &report::of_the_room(new), &BAD_OF_ROOMS)
+    };
+    tell(context, &room.object_ref(&()), edges).await;
     Ok(())
 }
 

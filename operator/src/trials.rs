@@ -65,7 +65,14 @@ pub(crate) fn told(rooms: &[(&str, u32)]) -> Arc<Told> {
     let rooms = rooms.iter().map(|(room, viewers)| ((*room).to_owned(), *viewers));
     let rooms: std::collections::BTreeMap<String, u32> = rooms.collect();
     let at = now() - SignedDuration::from_secs(1);
-    Arc::new(Told { at, viewers: rooms.values().sum(), capacity: 15_000, rooms, draining: None })
+    Arc::new(Told {
+        at,
+        viewers: rooms.values().sum(),
+        capacity: 15_000,
+        rooms,
+        shedding: [].into(),
+        draining: None,
+    })
 }
 
 /// A fleet of `pods` Ready pods, all of which told that they are empty.

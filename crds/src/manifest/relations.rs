@@ -1,6 +1,7 @@
 //! The rules of the schemas that hold several fields against each other, in the form for files. The tests hold
 //! the two forms against each other.
 
+use super::is_https;
 use crate::{DanmuFleetSpec, DanmuRoomSpec, Hooks, RoomMode, hooks::is_hook_url, schema::clipped};
 
 /// What a room's fields say against each other.
@@ -36,6 +37,13 @@ pub(super) fn of_fleet(spec: &DanmuFleetSpec) -> Vec<String> {
         faults.push("spec.route: give gateway or ingress, and not both".to_owned());
     }
     faults.extend(spec.hooks.iter().flat_map(of_hooks));
+    let key_set = spec.auth.as_ref().and_then(|auth| auth.jwks.as_ref());
+    if key_set.is_some_and(|key_set| !is_https(&key_set.url)) {
+        faults.push(
+            "spec.auth.jwks.url: is no https address; write one such as https://id.example.com/.well-known/jwks.json"
+                .to_owned(),
+        );
+    }
     faults
 }
 

@@ -150,7 +150,7 @@ async fn two_thousand_rooms(venue: &Venue) {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_wrong_admin_token_the_replicas_are_frozen_until_it_is_right_again() {
     let mut fleet = small_fleet(100, 2, 4);
-    fleet.auth = Some(Auth { secret_ref: SecretName { name: "tokens".to_owned() } });
+    fleet.auth = Some(Auth { secret_ref: Some(SecretName { name: "tokens".to_owned() }), jwks: None });
     Venue::with("blind", fleet, async |venue| {
         venue.apply("final", hot(150)).await;
         venue.room_is_on("final", 2, SOON).await;

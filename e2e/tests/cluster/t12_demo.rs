@@ -48,7 +48,7 @@ impl Forward {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_chapter_of_the_demo_holds_on_a_fleet() {
     let mut fleet = small_fleet(100, 2, 4);
-    fleet.auth = Some(Auth { secret_ref: SecretName { name: KEYS.to_owned() } });
+    fleet.auth = Some(Auth { secret_ref: Some(SecretName { name: KEYS.to_owned() }), jwks: None });
     Venue::with("demo", fleet, async |venue| {
         let public = Forward::to(venue, &format!("danmu-{FLEET}"), 8080).await;
         let admin = Forward::to(venue, &format!("danmu-{FLEET}-admin"), 9090).await;

@@ -85,6 +85,10 @@ impl RoomPlan {
             [] => "on all pods".to_owned(),
             shares => format!("on {}", placed_on(fleet, shares)),
         };
+        let divided = match self.parts.iter().map(|part| part.sub_room).max() {
+            Some(last) => format!(", in {} sub-rooms", last.saturating_add(1)),
+            None => String::new(),
+        };
         let short = match self.placed {
             Placed::PodsStarting | Placed::LoadsUnknown | Placed::FleetFull if self.uncovered == 0 => {
                 "; fewer pods than its minPods".to_owned()
@@ -96,7 +100,7 @@ impl RoomPlan {
             Placed::FleetFull => format!("; no room for {}", self.uncovered),
             Placed::NoReadyPods => "; no pod is Ready".to_owned(),
         };
-        format!("{}: {} viewers ({source}) {place}{short}", self.name, self.demand)
+        format!("{}: {} viewers ({source}) {place}{divided}{short}", self.name, self.demand)
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! It goes in this order: what each pod is good for (`pods`), how many viewers each room needs room for and which rooms
 //! are hot (`demand`), how many pods that takes and which drain (`scale`), which pod is replaced next (`rollout`), which
-//! pods hold which hot room (`placement`), and which of them take new viewers now (`endpoints`).
+//! pods hold which hot room (`placement`) and its sub-rooms (`sub_rooms`), and which of them take new viewers now
+//! (`endpoints`).
 
 #[cfg(test)]
 extern crate self as danmu_plan;
@@ -20,6 +21,7 @@ mod placement;
 mod pods;
 mod rollout;
 mod scale;
+mod sub_rooms;
 #[cfg(test)]
 #[path = "../tests/world/mod.rs"]
 mod world;
@@ -31,7 +33,7 @@ use placement::{Placement, Wish};
 use pods::{Pods, Standing};
 use scale::{Scale, Shared};
 
-pub use observation::{Bounds, Endpoints, Fleet, Load, Observation, Pod, Room, Share, Window};
+pub use observation::{Bounds, Endpoints, Fleet, Load, Observation, Part, Pod, Room, Share, Window};
 pub use outcome::{Placed, Plan, Replicas, ReplicasReason, Rollout, RoomPlan, Source};
 
 /// Decides what to do about a fleet.
@@ -59,8 +61,10 @@ pub fn plan(observation: &Observation) -> Plan {
     let short = why_short(&pods, &scale, &takers);
     let over = shared.uncovered(&pods, &takers);
     let rolls = !matches!(rollout, Rollout::Done | Rollout::Held);
+    let left = sub_rooms::left(&pods, &shared, &placements);
     let rooms = rooms.report(placements, (&shared, over), short, |room, placement| {
-        endpoints::endpoints(room, placement, &pods, &takers, rolls, observation.now)
+        let endpoints = endpoints::endpoints(room, placement, &pods, &takers, rolls, observation.now);
+        (endpoints, sub_rooms::lay(room, placement, &left))
     });
     Plan {
         replicas: scale.replicas,
@@ -171,13 +175,14 @@ impl<'a> Rooms<'a> {
         Shared { demand, counted }
     }
 
-    /// What becomes of each room. `over` shared viewers are not covered; `short` says why a room might not be.
+    /// What becomes of each room. `over` shared viewers are not covered; `short` says why a room might not be; `own`
+    /// gives a hot room its endpoints and sub-rooms.
     fn report(
         &self,
         placements: Vec<Placement>,
         (shared, over): (&Shared, u64),
         short: Placed,
-        endpoints: impl Fn(&Room, &[Share]) -> Endpoints,
+        own: impl Fn(&Room, &[Share]) -> (Endpoints, Vec<Part>),
     ) -> Vec<RoomPlan> {
         let mut placements = placements.into_iter().peekable();
         let rooms = self.rooms.iter().zip(&self.demands).zip(&self.heat).enumerate();
@@ -191,14 +196,16 @@ impl<'a> Rooms<'a> {
                 let hot = *heat == Heat::Hot;
                 let spread = !hot || placement.len() >= room.min_pods as usize;
                 let short = (short == Placed::NoReadyPods || uncovered > 0 || !spread).then_some(short);
+                let (endpoints, parts) = if hot { own(room, &placement) } else { Default::default() };
                 RoomPlan {
                     name: room.name.clone(),
                     hot,
                     observed: saturated(demand.observed),
                     demand: saturated(demand.viewers),
                     source: demand.source,
-                    endpoints: if hot { endpoints(room, &placement) } else { Endpoints::default() },
+                    endpoints,
                     placement,
+                    parts,
                     uncovered: saturated(uncovered),
                     placed: short.unwrap_or(match heat {
                         Heat::Hot => Placed::Fits,

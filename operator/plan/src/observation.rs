@@ -123,12 +123,18 @@ pub struct Room {
     /// Its viewers fetch what is said (`mode: OnDemand`), so that any pod serves them as cheaply: it is never hot.
     #[serde(default)]
     pub on_demand: bool,
+    /// Into how many audiences its chat splits; 0 is read as 1, which is undivided.
+    #[serde(default)]
+    pub sub_rooms: u32,
     /// Whether it was hot before this plan.
     #[serde(default)]
     pub hot: bool,
     /// Where it was placed before this plan (`status.placement`, with ordinals for names).
     #[serde(default)]
     pub placement: Vec<Share>,
+    /// Which sub-rooms were on which pods before this plan (`subRooms` of `status.placement`).
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// Its viewers now, by pod, from each pod's last load, also when that is older than 15 seconds.
     /// By room, not by pod: so nothing here needs to look a name up, with a million such pairs.
     #[serde(default)]
@@ -157,6 +163,16 @@ pub struct Share {
     pub pod: u32,
     /// How many viewers.
     pub viewers: u32,
+}
+
+/// A sub-room of a room, all of it or a part, on a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// The pod's ordinal.
+    pub pod: u32,
+    /// The sub-room, from 0.
+    pub sub_room: u32,
 }
 
 /// The pods of a room's EndpointSlice: those that take its new viewers.

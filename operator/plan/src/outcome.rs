@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoints, Share};
+use crate::{Endpoints, Part, Share};
 
 /// What to do now. It is complete: what is not in it is as it should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub struct RoomPlan {
     pub source: Source,
     /// Equal shares of the demand, ascending by pod (`status.placement`); empty for a cold room, which is on all pods.
     pub placement: Vec<Share>,
+    /// Which sub-rooms are on which of these pods, ascending; empty if the room has none.
+    pub parts: Vec<Part>,
     /// The pods that take its new viewers; none for a cold room. An empty set of a hot room: take its route away.
     pub endpoints: Endpoints,
     /// Viewers of its demand that no pod has room for.

@@ -6,6 +6,7 @@ use danmu_plan::{Load, Observation, Placed, Plan, Pod, Rollout, Room, Share, pla
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
+mod sub_rooms;
 mod world;
 
 use world::{World, fleet, start};
@@ -21,12 +22,14 @@ fn shares(pods: u32) -> impl Strategy<Value = Vec<Share>> {
 
 fn room(name: usize, pods: u32) -> impl Strategy<Value = Room> {
     let size = prop_oneof![3 => 0..150u32, 3 => 150..3_000u32];
-    (size, 0..4u32, any::<bool>(), shares(pods), shares(pods), prop::option::of(0..30i64)).prop_map(
-        move |(expected_viewers, min_pods, hot, placement, viewers, changed)| {
+    let shape = (size, 0..4u32, 0..6u32);
+    (shape, any::<bool>(), shares(pods), shares(pods), prop::option::of(0..30i64)).prop_map(
+        move |((expected_viewers, min_pods, sub_rooms), hot, placement, viewers, changed)| {
             let mut room = Room {
                 name: format!("room-{name}"),
                 expected_viewers,
                 min_pods,
+                sub_rooms,
                 hot,
                 viewers,
                 ..Room::default()

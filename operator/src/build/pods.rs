@@ -148,20 +148,37 @@ fn args(input: &Input<'_>) -> Vec<String> {
         format!("--fleet={}/{}", input.owner.namespace, fleet.name_any()),
     ];
     let Keys { eddsa, rs256, jwks, .. } = input.seen.keys;
+    let key_set = fleet.spec.auth.as_ref().and_then(|auth| auth.jwks.as_ref());
     let files = [
         ("--token-eddsa", "eddsa.pem", eddsa),
         ("--token-rs256", "rs256.pem", rs256),
-        ("--token-jwks", "jwks.json", jwks),
+        // A server takes one key set; that there are two is told by `Degraded`.
+        ("--token-jwks", "jwks.json", jwks && key_set.is_none()),
     ];
     for (flag, file, there) in files {
         if there {
             args.push(format!("{flag}={KEYS}/{file}"));
         }
     }
+    if let Some(key_set) = key_set {
+        let told = [
+            ("--token-jwks", Some(&key_set.url)),
+            ("--token-audience", key_set.audience.as_ref()),
+            ("--token-issuer", key_set.issuer.as_ref()),
+        ];
+        args.extend(
+            told.into_iter().filter_map(|(flag, value)| Some(format!("{flag}={}", verbatim(value?)))),
+        );
+    }
     if fleet.spec.redis.as_ref().is_some_and(|redis| redis.cluster) {
         args.push("--redis-cluster".to_owned());
     }
     args
+}
+
+/// The kubelet puts variables in place of `$(NAME)` in arguments; `$$` is a `$`.
+fn verbatim(value: &str) -> String {
+    value.replace('$', "$$")
 }
 
 fn env(input: &Input<'_>) -> Vec<Value> {

@@ -147,6 +147,27 @@ fn secrets_are_named_and_never_written_out() {
 }
 
 #[test]
+fn a_key_set_by_url_takes_the_place_of_the_secrets() {
+    let url = "https://id.example.com/keys?a=$(DANMU_ADMIN_TOKEN)";
+    let full = json!({"url": url, "audience": "danmu", "issuer": "https://id.example.com"});
+    for (jwks, more) in [
+        (json!({"url": url}), vec![]),
+        (full, vec!["--token-audience=danmu", "--token-issuer=https://id.example.com"]),
+    ] {
+        let mut seen = seen(json!({"auth": {"jwks": jwks}}), Vec::new(), 1);
+        seen.keys.jwks = true;
+        let (.., objects) = decided(&seen);
+        let set = of(&objects, Kind::StatefulSet, "danmu-default");
+        let args = set["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let args: Vec<&str> = args.iter().map(|arg| arg.as_str().unwrap()).collect();
+        let tokens: Vec<&str> = args.into_iter().filter(|arg| arg.starts_with("--token-")).collect();
+        // A `$` of the address is no variable of the kubelet's.
+        let place = "--token-jwks=https://id.example.com/keys?a=$$(DANMU_ADMIN_TOKEN)";
+        assert_eq!(tokens, [vec![place], more].concat());
+    }
+}
+
+#[test]
 fn a_fleet_without_an_image_says_where_to_put_one() {
     let seen = seen(json!({}), Vec::new(), 1);
     let observation = crate::observe::observe(&seen);

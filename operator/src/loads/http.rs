@@ -35,6 +35,8 @@ pub(super) struct Answer {
     #[serde(default)]
     rooms: BTreeMap<String, u64>,
     #[serde(default)]
+    shedding: BTreeMap<String, u8>,
+    #[serde(default)]
     draining: bool,
     #[serde(default)]
     seconds_left: Option<u64>,
@@ -170,6 +172,7 @@ fn told(answer: Answer, before: Option<Timestamp>, at: Timestamp, drain_seconds:
         viewers: count(u64::try_from(answer.viewers).unwrap_or(0)),
         capacity: count(answer.capacity),
         rooms: answer.rooms.into_iter().map(|(room, viewers)| (room, count(viewers))).collect(),
+        shedding: answer.shedding,
         draining,
     }
 }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::replay;
+
 /// A condition as it should be now.
 pub(super) struct Now {
     pub(super) kind: &'static str,
@@ -67,10 +69,23 @@ pub(crate) fn edges(old: &[Condition], new: &[Condition], bad: &[&str]) -> Vec<E
         // `Ready` gives the reason of what it waits for, which is told already.
         if edges.iter().all(|edge| edge.reason != new.reason) {
             let note = format!("{} is {}: {}", new.type_, new.status, new.message);
-            edges.push(Edge { warning: is_bad(new, bad), reason: new.reason.clone(), note });
+            let before = old.iter().find(|old| old.type_ == new.type_);
+            let warning = is_bad(new, bad) && !before.is_some_and(|old| eases(&old.reason, &new.reason));
+            edges.push(Edge { warning, reason: new.reason.clone(), note });
         }
     }
     edges
+}
+
+/// Whether a room sheds load still, but less than before.
+fn eases(old: &str, new: &str) -> bool {
+    replay::stage(new).zip(replay::stage(old)).is_some_and(|(new, old)| new < old)
+}
+
+/// Conditions that a room has of its own, also where all else is as its fleet has it.
+pub(crate) fn of_the_room(conditions: &[Condition]) -> Vec<Condition> {
+    let own = conditions.iter().filter(|it| it.type_ == replay::SHEDDING || it.type_ == replay::RECORDED);
+    own.cloned().collect()
 }
 
 fn is_bad(condition: &Condition, bad: &[&str]) -> bool {

@@ -45,7 +45,7 @@ pub(crate) fn fleet(
     let now = vec![
         is_ready(ready, routing),
         progressing(observation, plan),
-        degraded(observation, plan, problem),
+        degraded(seen, observation, plan, problem),
         paused(seen.fleet.spec.paused),
     ];
     FleetStatus {
@@ -106,7 +106,7 @@ pub(crate) fn degraded_for(conditions: &[Condition]) -> Option<String> {
     degraded.map(|condition| condition.reason.clone())
 }
 
-fn degraded(observation: &Observation, plan: &Plan, problem: Option<&Problem>) -> Now {
+fn degraded(seen: &Seen, observation: &Observation, plan: &Plan, problem: Option<&Problem>) -> Now {
     let (holds, reason, message) = if let Some(problem) = problem {
         (true, problem.reason, problem.message.clone())
     } else if plan.loads_unknown {
@@ -123,10 +123,22 @@ fn degraded(observation: &Observation, plan: &Plan, problem: Option<&Problem>) -
             rounded(plan.uncovered)
         );
         (true, "FleetFull", message)
+    } else if let Some(message) = two_key_sets(seen) {
+        (true, "TwoKeySets", message)
     } else {
         (false, "AsPlanned", "nothing is amiss".to_owned())
     };
     Now { kind: "Degraded", holds, reason, message }
+}
+
+fn two_key_sets(seen: &Seen) -> Option<String> {
+    let by_url = seen.fleet.spec.auth.as_ref().is_some_and(|auth| auth.jwks.is_some());
+    (by_url && seen.keys.jwks).then(|| {
+        format!(
+            "spec.auth.jwks is used and the jwks.json of the Secret {} is not; take one of the two away",
+            seen.keys.secret
+        )
+    })
 }
 
 fn paused(paused: bool) -> Now {

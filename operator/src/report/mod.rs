@@ -3,9 +3,10 @@
 
 mod conditions;
 mod fleet;
+mod replay;
 mod room;
 
-pub(crate) use conditions::{Edge, edges};
+pub(crate) use conditions::{Edge, edges, of_the_room};
 pub(crate) use fleet::{Problem, degraded_for, fleet};
 pub(crate) use room::{ViewerCounts, forget, room, routing, without_fleet};
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::{conditions, conditions::Now, two_digits};
+use super::{conditions, conditions::Now, replay, two_digits};
 use crate::{kind::Kind, names, seen::Seen};
 
 /// A room's viewers are told at most so often.
@@ -107,11 +107,14 @@ pub(crate) fn room(
             && (plan.placement.is_empty() || plan.placement.iter().any(|share| share.pod == pod.ordinal))
     });
     let url = if routing.holds { url(seen, &plan.name) } else { None };
-    let placement = plan
-        .placement
-        .iter()
-        .map(|share| PlacedShare { pod: observation.fleet.pod_name(share.pod), viewers: share.viewers });
-    let now = vec![placed(plan), routed_condition(&routing), is_ready(plan, &routing, ready)];
+    let placement = plan.placement.iter().map(|share| {
+        let parts = plan.parts.iter().filter(|part| part.pod == share.pod);
+        let sub_rooms = parts.map(|part| part.sub_room).collect();
+        PlacedShare { pod: observation.fleet.pod_name(share.pod), viewers: share.viewers, sub_rooms }
+    });
+    let mut now = vec![placed(plan), routed_condition(&routing), is_ready(plan, &routing, ready)];
+    now.extend(replay::shedding(seen, room, &old.conditions));
+    now.extend(replay::recorded(seen, room));
     RoomStatus {
         observed_generation: room.metadata.generation,
         url,

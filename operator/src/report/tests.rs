@@ -208,6 +208,13 @@ fn trouble_of_a_fleet_says_what_to_do() {
     let (status, reason, message) = degraded(&silent);
     assert_eq!((status.as_str(), reason.as_str()), ("True", "LoadsUnknown"));
     assert!(message.contains("danmu-default-0, danmu-default-1"), "{message}");
+    let jwks = json!({"auth": {"secretRef": {"name": "tokens"}, "jwks": {"url": "https://id.example.com/"}}});
+    let mut twice = seen(jwks, Vec::new(), 1);
+    assert_eq!(degraded(&twice).1, "AsPlanned");
+    twice.keys.jwks = true;
+    let (status, reason, message) = degraded(&twice);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "TwoKeySets"));
+    assert!(message.contains("take one of the two away"), "{message}");
     let small = json!({"replicas": {"min": 1, "max": 1}});
     let full = seen(small, vec![trial_room("finals", json!({"expectedViewers": 99_000}))], 1);
     let (status, reason, message) = degraded(&full);

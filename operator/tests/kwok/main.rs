@@ -12,4 +12,5 @@ mod large;
 mod rollout;
 mod routes;
 mod rules;
+mod stages;
 mod world;

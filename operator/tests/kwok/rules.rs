@@ -44,6 +44,11 @@ async fn what_cannot_be_is_refused_in_words() {
             "give gateway or ingress, and not both",
         ),
         ("origin", json!({"server": {"allowedOrigins": ["example.com/path"]}}), "each is an origin such as"),
+        (
+            "keys",
+            json!({"auth": {"jwks": {"url": "http://id.example.com"}}}),
+            "url is an https address such as",
+        ),
         ("chat-pods", json!({}), "would be taken for another fleet's"),
         ("chat-admin", json!({}), "would be taken for another fleet's"),
     ] {

@@ -35,6 +35,8 @@ struct World {
     /// Viewers by room and pod.
     seats: BTreeMap<String, BTreeMap<String, u32>>,
     silent: bool,
+    /// How far rooms shed load, on every pod.
+    shedding: BTreeMap<String, u8>,
     /// Viewers who were on a pod when it went.
     cut: u32,
     /// Moves of viewers away from a pod that drains.
@@ -74,6 +76,13 @@ impl FakeLoads {
     /// So many viewers want to be in the room.
     pub(crate) fn audience(&self, room: &str, viewers: u32) {
         self.0.lock().unwrap().audience.insert(room.to_owned(), viewers);
+    }
+
+    /// Every pod sheds so much of the room's load; 0: none.
+    pub(crate) fn shed(&self, room: &str, stage: u8) {
+        let shedding = &mut self.0.lock().unwrap().shedding;
+        shedding.insert(room.to_owned(), stage);
+        shedding.retain(|_, stage| *stage > 0);
     }
 
     /// No server answers any more.
@@ -157,8 +166,9 @@ impl World {
             .map(|pod| {
                 let rooms = rooms.remove(uid(pod).as_str()).unwrap_or_default();
                 let draining = self.drains.get(&uid(pod)).copied();
-                let told =
-                    Told { at: now, viewers: rooms.values().sum(), capacity: 100_000, rooms, draining };
+                let shedding = self.shedding.clone();
+                let viewers = rooms.values().sum();
+                let told = Told { at: now, viewers, capacity: 100_000, rooms, shedding, draining };
                 (uid(pod), Arc::new(told))
             })
             .collect();

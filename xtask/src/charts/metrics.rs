@@ -22,6 +22,7 @@ fn exported() -> BTreeSet<String> {
     let collector = read("server/src/admin/collector.rs");
     for (base, name) in [
         ("rooms", "danmu_rooms"),
+        ("shedding_rooms", "danmu_shedding_rooms"),
         ("process_cpu", "process_cpu_seconds_total"),
         ("process_start_time", "process_start_time_seconds"),
         ("process_resident_memory", "process_resident_memory_bytes"),
@@ -29,6 +30,15 @@ fn exported() -> BTreeSet<String> {
         ("process_max_fds", "process_max_fds"),
     ] {
         assert!(collector.contains(&format!("\"{base}\"")), "{base} is not in collector.rs");
+        names.insert(name.to_owned());
+    }
+    let key_set = read("server/src/edge/metrics.rs");
+    for (base, name) in [
+        ("token_keys", "danmu_token_keys"),
+        ("token_key_reads", "danmu_token_key_reads_total"),
+        ("token_key_read_failures", "danmu_token_key_read_failures_total"),
+    ] {
+        assert!(key_set.contains(&format!("\"{base}\"")), "{base} is not in metrics.rs");
         names.insert(name.to_owned());
     }
     for folder in fs::read_dir(root().join("server/src")).unwrap() {
@@ -86,15 +96,26 @@ fn rules() -> (Vec<(String, String)>, BTreeSet<String>) {
     (expressions, recorded)
 }
 
-fn panels() -> Vec<(String, String)> {
-    let dashboard: Value = serde_json::from_str(&read("charts/danmu/files/dashboard.json")).unwrap();
+/// The expressions of the panels, and of the lists to choose from (`label_values(SELECTOR, LABEL)`).
+fn dashboard(dashboard: &Value) -> Vec<(String, String)> {
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| {
         let title = panel["title"].as_str().unwrap().to_owned();
-        panel["targets"].as_array().unwrap().iter().map(move |target| (title.clone(), target))
+        panel["targets"].as_array().unwrap().iter().map(move |target| (title.clone(), &target["expr"]))
     });
-    let variable = |text: &str| text.replace("$__rate_interval", "1m").replace(['$'], "");
-    targets.map(|(title, target)| (title, variable(target["expr"].as_str().unwrap()))).collect()
+    let lists = dashboard["templating"]["list"].as_array().unwrap().iter();
+    let lists = lists.filter(|list| list["type"] == "query");
+    let lists = lists.map(|list| (list["name"].as_str().unwrap().to_owned(), &list["definition"]));
+    let chosen = Regex::new(r"^label_values\((.*), \w+\)$").unwrap();
+    let plain = |text: &str| {
+        let text = text.replace("$__rate_interval", "1m").replace(['$'], "");
+        chosen.captures(&text).map_or(text.clone(), |list| list[1].to_owned())
+    };
+    targets.chain(lists).map(|(title, text)| (title, plain(text.as_str().unwrap()))).collect()
+}
+
+fn shipped_dashboard() -> Value {
+    serde_json::from_str(&read("charts/danmu/files/dashboard.json")).unwrap()
 }
 
 #[derive(Default)]
@@ -121,18 +142,50 @@ fn asked_for(expression: &str) -> BTreeSet<String> {
     names.0
 }
 
+/// What these expressions ask for that is not there, each as `place: name`.
+fn unknown(expressions: &[(String, String)], known: &BTreeSet<String>) -> Vec<String> {
+    let of = |(place, expression): &(String, String)| {
+        let names = asked_for(expression);
+        assert!(!names.is_empty(), "{place}: asks for nothing");
+        names.difference(known).map(|name| format!("{place}: {name}")).collect::<Vec<_>>()
+    };
+    expressions.iter().flat_map(of).collect()
+}
+
 #[test]
 fn alerts_and_dashboard_ask_for_what_there_is() {
-    let (expressions, recorded) = rules();
+    let (rules, recorded) = rules();
     let mut known = exported();
     known.extend(recorded);
-    let all: Vec<_> = expressions.into_iter().chain(panels()).collect();
-    assert!(all.len() > 20, "{} expressions", all.len());
-    for (place, expression) in all {
-        let names = asked_for(&expression);
-        assert!(!names.is_empty(), "{place}: asks for nothing");
-        let unknown: Vec<_> = names.difference(&known).collect();
-        assert!(unknown.is_empty(), "{place}: nobody has {unknown:?}");
+    let panels = dashboard(&shipped_dashboard());
+    assert!(rules.len() > 15 && panels.len() > 40, "{} rules, {} of panels", rules.len(), panels.len());
+    assert_eq!(unknown(&rules, &known), Vec::<String>::new());
+    assert_eq!(unknown(&panels, &known), Vec::<String>::new());
+}
+
+#[test]
+fn a_panel_or_a_list_that_asks_for_what_nobody_has_is_told() {
+    let known = exported();
+    let mut changed = shipped_dashboard();
+    let title = changed["panels"][7]["title"].as_str().unwrap().to_owned();
+    changed["panels"][7]["targets"][2]["expr"] = "sum(rate(danmu_gone_total{pod=~\"$pod\"}[1m]))".into();
+    changed["templating"]["list"][2]["definition"] = "label_values(danmu_also_gone, pod)".into();
+    let told = unknown(&dashboard(&changed), &known);
+    assert_eq!(told, [format!("{title}: danmu_gone_total"), "pod: danmu_also_gone".to_owned()]);
+}
+
+/// Panels neither share an id nor lie over each other.
+#[test]
+fn every_panel_has_a_place_of_its_own() {
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in shipped_dashboard()["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}", panel["title"]);
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        assert!(x + w <= 24, "{}", panel["title"]);
+        for place in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            assert!(taken.insert(place), "{} lies over another", panel["title"]);
+        }
     }
 }
 
@@ -146,6 +199,9 @@ fn the_names_are_those_of_a_scrape() {
         "danmu_fan_out_latency_seconds_bucket",
         "danmu_refused_messages_total",
         "danmu_relay_degraded",
+        "danmu_segment_write_seconds_bucket",
+        "danmu_segment_lost_messages_total",
+        "danmu_token_keys",
         "danmu_operator_leader",
         "danmu_operator_reconciles_total",
         "danmu_operator_plan_seconds_bucket",

@@ -88,7 +88,8 @@ impl Cluster for Kind {
         // The network of kind's nodes has this machine as its gateway.
         let gateway = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
         let told = Command::new("docker").args(["network", "inspect", "kind", "--format", gateway]).output();
-        let told = told.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let told =
+            told.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         if let Some(address) = told.split_whitespace().find(|address| address.contains('.')) {
             environment.push(("DANMU_E2E_HOST", address.to_owned()));
         }

@@ -91,6 +91,7 @@ impl World {
             assert_eq!(room.name, plan.name);
             room.hot = plan.hot;
             room.placement.clone_from(&plan.placement);
+            room.parts.clone_from(&plan.parts);
             room.endpoints = plan.endpoints.clone();
         }
     }

@@ -70,11 +70,15 @@ fn load() -> Value {
 
 #[tokio::test]
 async fn a_server_is_asked_with_its_fleets_token_and_its_answer_kept() {
-    let (_server, loads) = Server::start(load()).await;
+    let (server, loads) = Server::start(load()).await;
     assert_eq!(loads.last("uid"), None);
     loads.ask(&target(), 60).await.unwrap();
     let told = loads.last("uid").unwrap();
     assert_eq!((told.viewers, told.capacity, told.rooms["finals"], told.draining), (7, 15_000, 5, None));
+    assert!(told.shedding.is_empty());
+    *server.load.lock().unwrap() = json!({"viewers": 7, "capacity": 9, "shedding": {"finals": 2}});
+    loads.ask(&target(), 60).await.unwrap();
+    assert_eq!(loads.last("uid").unwrap().shedding, [("finals".to_owned(), 2)].into());
     loads.learn_token("live", "default", "new");
     assert_eq!(loads.ask(&target(), 60).await, Ok(()), "a pod that still has the token before");
     let told = loads.last("uid").unwrap();
