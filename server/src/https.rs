@@ -92,3 +92,42 @@ impl std::fmt::Debug for Https {
         f.write_str("Https")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, net::TcpListener, sync::Arc, thread};
+
+    use super::*;
+
+    /// A TLS server with a certificate of its own making; answers what it was asked, if it was.
+    fn impostor() -> (u16, thread::JoinHandle<io::Result<usize>>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = thread::spawn(move || {
+            let tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, listener.accept()?.0);
+            stream.read(&mut [0; 1024])
+        });
+        (port, served)
+    }
+
+    #[tokio::test]
+    async fn who_has_no_certificate_of_a_known_authority_is_told_nothing() {
+        let https = Https::new(0).unwrap();
+        let (port, served) = impostor();
+        let uri = format!("https://localhost:{port}/").parse().unwrap();
+        let body = Bytes::from_static(b"secret");
+        let answer = https.request(Method::POST, &uri, HeaderMap::new(), body, 0).await;
+        let Err(Fault::Away(fault)) = answer else { panic!("{answer:?}") };
+        assert!(fault.contains("certificate"), "{fault}");
+        let seen = served.join().unwrap();
+        assert!(seen.as_ref().is_err_and(|error| error.to_string().contains("UnknownCA")), "{seen:?}");
+    }
+}

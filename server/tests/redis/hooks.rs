@@ -75,7 +75,9 @@ async fn a_batch_keeps_its_order_and_its_keys_on_every_pod() {
     let gift = |number: usize| json!({"message": {"kind": "gift", "gift": format!("g{number}")}, "idempotencyKey": format!("k{number}")});
     let batch = json!({"messages": (0..100).map(gift).collect::<Vec<_>>()}).to_string();
     let path = "/rooms/talk/publish/batch";
+    let began = std::time::Instant::now();
     let (status, first) = a.admin("POST", path, &batch).await;
+    println!("100 gifts in one batch: {:?}", began.elapsed());
     assert_eq!(status, 200, "{first}");
     assert_eq!(
         b.admin("POST", path, &batch).await,
