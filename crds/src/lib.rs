@@ -17,7 +17,7 @@ pub use fleet::{DanmuFleet, DanmuFleetSpec, Defaults, ServerSettings, UnlistedRo
 pub use kinds::Kinds;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, is_origin, is_room_id, parse_manifests};
 pub use pods::{Auth, PodSettings, Redis, Replicas, SecretEntry, SecretName};
-pub use policy::{RoomPolicy, policy};
+pub use policy::{MAX_SUB_ROOMS, RoomPolicy, policy};
 pub use replay::{Recording, Replay, RoomMode, Shedding};
 pub use room::{Anonymous, DanmuRoom, DanmuRoomSpec, Limits, Moderation, PerViewer, Window};
 pub use route::{GatewayRoute, IngressRoute, Route};

@@ -4,6 +4,9 @@ use ipnet::IpNet;
 
 use crate::{Anonymous, DanmuFleetSpec, DanmuRoomSpec, Kinds, Limits, Moderation, Replay, WordSource, Words};
 
+/// The most sub-rooms of a room.
+pub const MAX_SUB_ROOMS: u32 = 64;
+
 /// Everything a server needs to know to run one room, with nothing left to default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomPolicy {
@@ -39,6 +42,8 @@ pub struct RoomPolicy {
     pub combo_milliseconds: u32,
     /// Under so many viewers it is told who comes in.
     pub enter_below: u32,
+    /// Into how many audiences chat splits; 1 is undivided.
+    pub sub_rooms: u32,
     /// Recording, replays and load shedding.
     pub replay: Replay,
 }
@@ -84,6 +89,7 @@ pub fn policy(fleet: Option<&DanmuFleetSpec>, room: Option<&DanmuRoomSpec>) -> R
         words_from: joined_sources(sources),
         combo_milliseconds: first(kinds, |k: &Kinds| k.combo_milliseconds).unwrap_or(3000),
         enter_below: first(kinds, |k| k.enter_below).unwrap_or(0),
+        sub_rooms: room.map_or(1, |room| room.sub_rooms.clamp(1, MAX_SUB_ROOMS)),
         replay: Replay::of(room),
     }
 }

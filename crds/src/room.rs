@@ -59,6 +59,10 @@ pub struct DanmuRoomSpec {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_pods: u32,
+    /// Into how many audiences chat splits; gifts, notices and moderation reach all of them. 1 is undivided.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 64))]
+    pub sub_rooms: u32,
     /// How viewers get what is said: Live, or OnDemand for a replay. May be switched at any time.
     #[serde(default, skip_serializing_if = "is_live")]
     pub mode: RoomMode,
@@ -94,6 +98,7 @@ impl Default for DanmuRoomSpec {
             expected_viewers: 0,
             schedule: Vec::new(),
             min_pods: one(),
+            sub_rooms: one(),
             mode: RoomMode::Live,
             started_at: None,
             recording: None,

@@ -61,6 +61,10 @@ pub struct PlacedShare {
     pub pod: String,
     /// Viewers planned for it, never a live count.
     pub viewers: u32,
+    /// The sub-rooms whose viewers come to it; empty: all of them, or the room has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sub_rooms: Vec<u32>,
 }
 
 fn conditions(_: &mut SchemaGenerator) -> Schema {

@@ -44,6 +44,20 @@ fn all_faults_are_told_at_once_with_their_fields() {
 }
 
 #[test]
+fn a_room_has_1_to_64_sub_rooms_and_is_undivided_without_a_word() {
+    let of = |spec: &str| parse_manifests("a.yaml", &room(spec));
+    for (spec, number) in [("{}", 1), ("{subRooms: 1}", 1), ("{subRooms: 64}", 64)] {
+        let [Manifest::Room(room)] = &of(spec).unwrap()[..] else { panic!("{spec}") };
+        assert_eq!(crate::policy(None, Some(&room.spec)).sub_rooms, number);
+    }
+    for bad in ["0", "65", "-1"] {
+        let faults = of(&format!("{{subRooms: {bad}}}")).unwrap_err();
+        assert_eq!(faults, [format!("a.yaml: spec.subRooms: is {bad}; write a number from 1 to 64")]);
+    }
+    assert!(of("{subRooms: many}").is_err());
+}
+
+#[test]
 fn a_fault_in_a_later_document_names_the_document() {
     let yaml = format!("{}---\n{}", room("{}"), room("{limits: {history: -1}}"));
     let faults = parse_manifests("a.yaml", &yaml).unwrap_err();

@@ -110,7 +110,7 @@ pub(crate) fn room(
     let placement = plan
         .placement
         .iter()
-        .map(|share| PlacedShare { pod: observation.fleet.pod_name(share.pod), viewers: share.viewers });
+        .map(|share| PlacedShare { pod: observation.fleet.pod_name(share.pod), viewers: share.viewers, sub_rooms: Vec::new() });
     let now = vec![placed(plan), routed_condition(&routing), is_ready(plan, &routing, ready)];
     RoomStatus {
         observed_generation: room.metadata.generation,
