@@ -107,10 +107,11 @@ pub(crate) fn room(
             && (plan.placement.is_empty() || plan.placement.iter().any(|share| share.pod == pod.ordinal))
     });
     let url = if routing.holds { url(seen, &plan.name) } else { None };
-    let placement = plan
-        .placement
-        .iter()
-        .map(|share| PlacedShare { pod: observation.fleet.pod_name(share.pod), viewers: share.viewers, sub_rooms: Vec::new() });
+    let placement = plan.placement.iter().map(|share| PlacedShare {
+        pod: observation.fleet.pod_name(share.pod),
+        viewers: share.viewers,
+        sub_rooms: Vec::new(),
+    });
     let now = vec![placed(plan), routed_condition(&routing), is_ready(plan, &routing, ready)];
     RoomStatus {
         observed_generation: room.metadata.generation,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use danmu_wire::{Ack, Action, Chat, Done, Event, Held, Moderate, RefusalCode, Refused, Role, frame};
 
-use super::{Order, Sessions, Viewer};
+use super::{Order, Seated, Sessions, Viewer};
 use crate::{
     room::{ActError, Acted, Address, Room},
     rows::Io,
@@ -40,7 +40,7 @@ impl Sessions {
 
     pub(super) fn moderate(&self, viewer: &mut Viewer, moderate: Moderate, io: &mut Io<'_>) {
         let Moderate { reference, action } = moderate;
-        let Some(room) = viewer.room.clone() else {
+        let Some(room) = viewer.room().cloned() else {
             return self.refuse(reference, RefusalCode::NotInRoom, None, io);
         };
         let Some(by) = viewer.user().filter(|_| viewer.role() >= Role::Moderator) else {
@@ -77,7 +77,7 @@ impl Sessions {
     pub(super) fn hold(
         &self,
         viewer: &Viewer,
-        room: Arc<Room>,
+        Seated { room, sub }: Seated,
         chat: Chat,
         reference: Option<String>,
         io: &Io<'_>,
@@ -86,7 +86,7 @@ impl Sessions {
             (address(viewer, io), Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
         self.runtime.spawn(async move {
             let id = chat.id.clone();
-            let event = match room.hold(chat, at, reference.clone()).await {
+            let event = match room.hold(&sub, chat, at, reference.clone()).await {
                 Ok(()) => {
                     metrics.held.inc();
                     Event::Ack(Ack { reference, id, shown: false, held: true })
