@@ -7,6 +7,7 @@ mod failover;
 mod proxy;
 mod rooms;
 mod secure;
+mod sub_rooms;
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
