@@ -329,3 +329,6 @@ impl std::fmt::Debug for Room {
         f.debug_struct("Room").field("id", &self.id).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
