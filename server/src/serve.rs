@@ -108,6 +108,8 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     rooms.on_tell(Box::new(move |at, frame| {
         told.visit_one(at.worker, at.connection, Order::Tell(at.number, frame));
     }));
+    let visited = Arc::clone(&inboxes);
+    rooms.on_reseat(Box::new(move |sub, turn| visited.visit(Some(sub), Order::Reseat(turn))));
     rooms.apply(&catalog);
     let mut rows_metrics = rows::Metrics::default();
     rows_metrics.recorder = flags.record_flushes.as_deref().map(rows::Recorder::start).transpose()?;
@@ -272,7 +274,9 @@ impl Taking {
             };
             self.edge.listed.store(true, Ordering::Release);
             for room in refused {
-                self.edge.inboxes.visit(Some(room.key), Order::Close(CloseCode::NoSuchRoom));
+                for key in room.keys() {
+                    self.edge.inboxes.visit(Some(key), Order::Close(CloseCode::NoSuchRoom));
+                }
             }
             tracing::info!(rooms = listed, faults, "the manifests are in force");
         }

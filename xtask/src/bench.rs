@@ -15,6 +15,7 @@ mod redis;
 mod relay;
 mod scenarios;
 mod statistics;
+mod sub_rooms;
 mod table;
 
 use std::{

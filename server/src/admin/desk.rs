@@ -71,6 +71,9 @@ pub(super) struct HeldMessage {
     name: Option<String>,
     /// As it would be shown.
     text: String,
+    /// The sub-room it was said in; absent where the room is not divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<u32>,
 }
 
 /// Messages that wait for a moderator.
@@ -84,6 +87,7 @@ pub(super) async fn held(Open(room): Open) -> Result<Json<Vec<HeldMessage>>, Ref
         user: held.chat.user,
         name: held.chat.name,
         text: held.chat.text,
+        sub: held.sub,
     };
     Ok(Json(held.into_iter().map(message).collect()))
 }

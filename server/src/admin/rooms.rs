@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     relay::{Receipt, desk::unix_ms},
-    room::Room,
+    room::{Room, SubViewers},
 };
 
 /// Longest idempotency key.
@@ -50,9 +50,23 @@ pub(super) struct Detail {
     viewers: u64,
     /// Viewers on this one.
     here: u64,
+    /// Its sub-rooms that are open here; absent where the room is not divided.
+    #[serde(rename = "subRooms", skip_serializing_if = "Vec::is_empty")]
+    sub_rooms: Vec<SubRoom>,
     /// What moderators have set; absent while the room is not open.
     #[serde(skip_serializing_if = "Option::is_none")]
     moderation: Option<Moderation>,
+}
+
+/// A sub-room.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SubRoom {
+    /// Its number.
+    sub: u32,
+    /// Viewers on all pods.
+    viewers: u64,
+    /// Viewers on this one.
+    here: u64,
 }
 
 /// Viewers and moderation of a room.
@@ -61,11 +75,14 @@ pub(super) struct Detail {
 pub(super) async fn room(State(admin): State<Arc<Admin>>, Allowed(id): Allowed) -> Json<Detail> {
     // Opened if need be: what other pods and earlier runs have set is known once the relay has told it.
     let Ok(open) = admin.edge.rooms.open_room(&id) else {
-        return Json(Detail { id, viewers: 0, here: 0, moderation: None });
+        return Json(Detail { id, viewers: 0, here: 0, sub_rooms: Vec::new(), moderation: None });
     };
     open.settle(None).await;
     let moderation = Some(open.gate.list(Instant::now()).into());
-    Json(Detail { id, viewers: open.audience(), here: open.viewers(), moderation })
+    let sub_rooms = open.sub_viewers().into_iter();
+    let sub_rooms =
+        sub_rooms.map(|SubViewers { sub, viewers, here }| SubRoom { sub, viewers, here }).collect();
+    Json(Detail { id, viewers: open.audience(), here: open.viewers(), sub_rooms, moderation })
 }
 
 /// What a third party publishes.
@@ -73,7 +90,13 @@ pub(super) async fn room(State(admin): State<Arc<Admin>>, Allowed(id): Allowed) 
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Publish {
     /// Somebody said something elsewhere.
-    Chat { text: Text, user: Option<User>, name: Option<Name> },
+    Chat {
+        text: Text,
+        user: Option<User>,
+        name: Option<Name>,
+        /// The sub-room that sees it; absent is all of them.
+        sub: Option<u32>,
+    },
     /// Somebody gave something (priority).
     Gift {
         /// What, a word of the platform's own.
@@ -99,7 +122,12 @@ pub(super) enum Publish {
         seconds: Option<Pinned>,
     },
     /// Somebody came in, elsewhere or in your own way.
-    Enter { user: Option<User>, name: Option<Name> },
+    Enter {
+        user: Option<User>,
+        name: Option<Name>,
+        /// The sub-room that is told; absent is all of them.
+        sub: Option<u32>,
+    },
     /// Anything of your platform's own (priority).
     Custom {
         /// Your word for it.
@@ -111,9 +139,17 @@ pub(super) enum Publish {
 }
 
 impl Publish {
+    /// The sub-room it is for.
+    fn sub(&self) -> Option<u32> {
+        match self {
+            Publish::Chat { sub, .. } | Publish::Enter { sub, .. } => *sub,
+            _ => None,
+        }
+    }
+
     fn event(self, id: String) -> Event {
         match self {
-            Publish::Chat { text, user, name } => Event::Chat(Chat {
+            Publish::Chat { text, user, name, sub: _ } => Event::Chat(Chat {
                 id,
                 user: user.map(|user| user.0),
                 name: name.map(|name| name.0),
@@ -143,7 +179,7 @@ impl Publish {
                 seconds: seconds.map_or(60, |seconds| seconds.0),
                 at: unix_ms(),
             }),
-            Publish::Enter { user, name } => {
+            Publish::Enter { user, name, sub: _ } => {
                 Event::Enter(Enter { user: user.map(|user| user.0), name: name.map(|name| name.0) })
             }
             Publish::Custom { custom, user, data } => Event::Custom(Custom {
@@ -199,14 +235,19 @@ impl Publish {
         room: &Room,
         key: Option<&str>,
     ) -> Result<Published, Refusal> {
+        let sub = self.sub();
+        if sub.is_some_and(|sub| sub >= room.sub_rooms()) {
+            let most = room.sub_rooms() - 1;
+            return Err(Refusal::unfit(format!("`sub` is a sub-room of this room, from 0 to {most}")));
+        }
         let published = match self.event(crate::room::id::next()) {
             Event::Chat(chat) => {
                 let id = chat.id.clone();
-                room.say(chat);
+                room.say_in(sub, chat);
                 Published { id, epoch: None, offset: 0 }
             }
             Event::Enter(enter) => {
-                room.enter(enter);
+                room.enter_in(sub, enter);
                 Published { id: String::new(), epoch: None, offset: 0 }
             }
             event => {

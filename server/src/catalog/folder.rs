@@ -209,6 +209,7 @@ fn catalog(files: &BTreeMap<String, KnownFile>, last: &Catalog) -> Result<Catalo
     let unlisted = fleet.filter(|fleet| fleet.server.unlisted_rooms == UnlistedRooms::Allow);
     Ok(Catalog {
         elsewhere: HashMap::new(),
+        sub_rooms: HashMap::new(),
         rooms: rooms.collect(),
         unlisted: unlisted.map(|fleet| kept(danmu_crds::policy(Some(fleet), None), last.unlisted.as_ref())),
         fleet: kept(fleet.map_or_else(DanmuFleetSpec::default, Clone::clone), Some(&last.fleet)),

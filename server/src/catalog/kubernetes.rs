@@ -171,6 +171,8 @@ struct Listed {
     spec: DanmuRoomSpec,
     /// Where its viewers are served better than here.
     elsewhere: Option<Arc<str>>,
+    /// The sub-rooms that are placed here; empty where none are told.
+    sub_rooms: Arc<[u32]>,
 }
 
 /// The room's address, if it has pods of its own and `pod` is none of them. Only while its own route is accepted: by the
@@ -182,6 +184,12 @@ fn elsewhere_of(status: &RoomStatus, pod: &str) -> Option<Arc<str>> {
     });
     let away = routed && !placed_here && !status.placement.is_empty();
     status.url.as_deref().filter(|_| away).map(Arc::from)
+}
+
+/// The sub-rooms that are placed on `pod`.
+fn sub_rooms_of(status: &RoomStatus, pod: &str) -> Arc<[u32]> {
+    let here = status.placement.iter().find(|share| share.pod == pod);
+    here.map_or_else(Arc::default, |share| share.sub_rooms.as_slice().into())
 }
 
 impl Watched {
@@ -220,9 +228,10 @@ impl Watched {
         match room.0 {
             Ok(room) => {
                 self.faults.remove(&object);
-                let elsewhere = self.pod.as_deref().zip(room.status.as_ref());
-                let elsewhere = elsewhere.and_then(|(pod, status)| elsewhere_of(status, pod));
-                Some((name, Listed { spec: room.spec, elsewhere }))
+                let placed = self.pod.as_deref().zip(room.status.as_ref());
+                let elsewhere = placed.and_then(|(pod, status)| elsewhere_of(status, pod));
+                let sub_rooms = placed.map_or_else(Arc::default, |(pod, status)| sub_rooms_of(status, pod));
+                Some((name, Listed { spec: room.spec, elsewhere, sub_rooms }))
             }
             Err(invalid) => {
                 self.faults.insert(object.clone(), format!("{object}: {}", invalid.error));
@@ -328,6 +337,12 @@ impl Watched {
                 .rooms
                 .iter()
                 .filter_map(|(name, room)| Some((name.clone(), room.elsewhere.clone()?)))
+                .collect(),
+            sub_rooms: self
+                .rooms
+                .iter()
+                .filter(|(_, room)| !room.sub_rooms.is_empty())
+                .map(|(name, room)| (name.clone(), Arc::clone(&room.sub_rooms)))
                 .collect(),
             fleet: kept(fleet.cloned().unwrap_or_default(), Some(&known.fleet)),
             words: HashMap::new(),

@@ -31,6 +31,8 @@ pub struct Catalog {
     /// Where viewers of a room are served better than here: the address of its own route. Only rooms with pods of
     /// their own, of which this is none, have one; a folder of manifests knows no pods.
     pub elsewhere: HashMap<String, Arc<str>>,
+    /// The sub-rooms whose viewers come to this pod, where a room's placement tells any.
+    pub sub_rooms: HashMap<String, Arc<[u32]>>,
     /// Longer lists of words, by the name that `words.from` has. The `Arc` of an unchanged one is kept.
     pub words: HashMap<String, Arc<WordSet>>,
     /// What is wrong in the manifests now, each as `file: field: what is wrong and what to do`.
@@ -97,6 +99,7 @@ impl Catalog {
         };
         self.faults != last.faults
             || self.elsewhere != last.elsewhere
+            || self.sub_rooms != last.sub_rooms
             || self.words.len() != last.words.len()
             || !self.words.iter().all(|(name, words)| same_words(name, words))
             || !Arc::ptr_eq(&self.fleet, &last.fleet)

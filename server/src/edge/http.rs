@@ -77,8 +77,16 @@ fn room_list(edge: &Edge) -> Answer {
 }
 
 fn room_detail(edge: &Edge, id: &str) -> Answer {
-    let viewers = edge.rooms.get(id).map_or(0, |room| room.viewers());
-    json(&serde_json::json!({"id": id, "viewers": viewers, "url": format!("/rooms/{id}/ws?room={id}")}))
+    let room = edge.rooms.get(id);
+    let viewers = room.as_ref().map_or(0, |room| room.viewers());
+    let mut detail =
+        serde_json::json!({"id": id, "viewers": viewers, "url": format!("/rooms/{id}/ws?room={id}")});
+    let subs = room.map_or_else(Vec::new, |room| room.sub_viewers());
+    if !subs.is_empty() {
+        let told = subs.iter().map(|sub| serde_json::json!({"sub": sub.sub, "viewers": sub.here}));
+        detail["subRooms"] = told.collect();
+    }
+    json(&detail)
 }
 
 /// Refuses before the upgrade only what a client can do nothing about: 400, 403, 503.
@@ -106,6 +114,7 @@ fn upgrade(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     };
+    let sub = sub(request.uri().query()).map_err(|fault| text(StatusCode::BAD_REQUEST, fault))?;
     if !edge.listed.load(Ordering::Acquire) {
         return Err(busy("starting", Duration::from_secs(2)));
     }
@@ -126,6 +135,7 @@ fn upgrade(
         format: offer.format,
         room,
         since: since(request.uri().query()),
+        sub,
         moved: request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == MOVED)),
         permit,
     };
@@ -184,6 +194,17 @@ fn since(query: Option<&str>) -> Option<Position> {
     query?.split('&').find_map(|pair| pair.strip_prefix("since="))?.parse().ok()
 }
 
+/// `sub=<number>` of the query. One that is too high is told by nothing: the room may have had more.
+fn sub(query: Option<&str>) -> Result<Option<u32>, &'static str> {
+    let Some(number) = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("sub=")))
+    else {
+        return Ok(None);
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let sub = number.parse().ok().filter(|_| is_number);
+    sub.map(Some).ok_or("`sub` is the number of a sub-room, from 0")
+}
+
 /// A viewer between its handshake and its worker.
 struct Coming {
     client: IpAddr,
@@ -191,6 +212,7 @@ struct Coming {
     format: Format,
     room: Option<String>,
     since: Option<Position>,
+    sub: Option<u32>,
     /// It was asked to move here.
     moved: bool,
     permit: Permit,
@@ -198,7 +220,7 @@ struct Coming {
 
 /// Looks at the token: by now the answer can be seen in a browser. One whose key is not known yet waits.
 async fn verified(edge: &Edge, coming: Coming) -> Viewer {
-    let Coming { client, token, format, room, since, moved, permit } = coming;
+    let Coming { client, token, format, room, since, sub, moved, permit } = coming;
     let verified = match token {
         None => None,
         Some(token) => Some(edge.keys.look_up(&token, unix_now()).await),
@@ -212,7 +234,7 @@ async fn verified(edge: &Edge, coming: Coming) -> Viewer {
     };
     let arriving = match (refused, room) {
         (Some(code), _) => Arriving::Refused(code),
-        (None, Some(id)) => Arriving::Room { id, since },
+        (None, Some(id)) => Arriving::Room { id, since, sub },
         (None, None) => Arriving::Lobby,
     };
     let number = edge.viewers.fetch_add(1, Ordering::Relaxed);

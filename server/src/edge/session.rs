@@ -2,18 +2,21 @@
 
 mod desk;
 mod hook;
+mod seating;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use danmu_wire::{
-    Ack, Chat, CloseCode, Event, Join, Joined, Move, Op, Position, RefusalCode, Refused, Role, Say,
+    Ack, Chat, CloseCode, Event, Move, Op, Position, RefusalCode, Refused, Role, Say,
     frame::{self, Format},
 };
+
+use seating::Wish;
 
 use super::{
     admission::Permit,
@@ -21,20 +24,12 @@ use super::{
     token::{Claims, Keys, TokenError},
 };
 use crate::{
-    gate::{Bucket, Rate, Speaker},
+    gate::{Bucket, Speaker},
     hooks::Hooks,
-    room::{Destination, Entrance, Place, Room, Rooms, Visitor},
-    rows::{Handler, Inboxes, Io, Seat},
+    room::{Destination, Place, Room, Rooms, SubRoom, Turn},
+    rows::{Handler, Inboxes, Io},
 };
 
-/// Viewers who are served better elsewhere are asked to move there at most so fast, and the rest stays: a room may become
-/// large in a second, and its pods take a second's viewers at a time too.
-const HINTS: Rate = Rate { limit: 50, period: Duration::from_secs(1) };
-/// A pod that has just started asks nobody: its first viewers come a moment before it learns which rooms are its own.
-/// In rollouts some were moved a third time for that.
-const SETTLED: Duration = Duration::from_secs(10);
-/// How long such a move may take. Nothing is closed after it.
-const HINT_MS: u64 = 10_000;
 /// A viewer without a room must `join` within this time.
 const LOBBY: Duration = Duration::from_secs(30);
 
@@ -75,7 +70,16 @@ pub enum Arriving {
         id: String,
         /// What the viewer has seen of it.
         since: Option<Position>,
+        /// The sub-room it asks for.
+        sub: Option<u32>,
     },
+}
+
+/// Where a viewer is.
+#[derive(Clone, Debug)]
+struct Seated {
+    room: Arc<Room>,
+    sub: Arc<SubRoom>,
 }
 
 /// One viewer; lives in its worker.
@@ -83,7 +87,9 @@ pub enum Arriving {
 pub struct Viewer {
     claims: Option<Box<Claims>>,
     arriving: Option<Box<Arriving>>,
-    room: Option<Arc<Room>>,
+    seated: Option<Seated>,
+    /// It asked for its sub-room, as for a friend's: an edit that adds more leaves it there.
+    has_chosen: bool,
     bucket: Bucket,
     /// It was asked to move before: here, or where it came from (`moved=1` in the address).
     moved: bool,
@@ -114,7 +120,8 @@ impl Viewer {
         Viewer {
             claims: claims.map(Box::new),
             arriving: Some(Box::new(arriving)),
-            room: None,
+            seated: None,
+            has_chosen: false,
             bucket: Bucket::default(),
             moved,
             _permit: permit,
@@ -133,6 +140,10 @@ impl Viewer {
 
     fn role(&self) -> Role {
         self.claims.as_ref().map_or(Role::Viewer, |claims| claims.role)
+    }
+
+    fn room(&self) -> Option<&Arc<Room>> {
+        self.seated.as_ref().map(|seated| &seated.room)
     }
 
     /// Whom the room's sample counts this viewer's messages for.
@@ -157,6 +168,8 @@ pub enum Order {
     CloseBanned,
     /// Ask to connect anew before the time.
     Move(Instant),
+    /// Look whether whoever is visited is in the right sub-room, if it is their turn.
+    Reseat(Turn),
     /// Let the viewer of this number, who waited, into its room.
     Enter(u64),
     /// Look again at the token with which the viewer of this number renews: its key was looked for.
@@ -174,7 +187,9 @@ impl Handler for Sessions {
     fn opened(&self, viewer: &mut Viewer, io: &mut Io<'_>) {
         match viewer.arriving.take().map(|arriving| *arriving) {
             Some(Arriving::Refused(code)) => io.close(code),
-            Some(Arriving::Room { id, since }) => self.join(viewer, &id, since, true, io),
+            Some(Arriving::Room { id, since, sub }) => {
+                self.join(viewer, &Wish { id: &id, since, sub }, true, io);
+            }
             Some(Arriving::Lobby) | None => {
                 io.send(&frame::personal(&[Event::Joined(Box::default())]));
                 self.set_deadline(viewer, io, Some(io.now + LOBBY));
@@ -209,7 +224,7 @@ impl Handler for Sessions {
     fn due(&self, viewer: &mut Viewer, io: &mut Io<'_>) {
         if viewer.claims.as_ref().is_some_and(|claims| claims.exp <= unix_now()) {
             io.close(CloseCode::TokenExpired);
-        } else if viewer.room.is_none() {
+        } else if viewer.seated.is_none() {
             io.close(CloseCode::LobbyTimeout);
         } else {
             self.set_deadline(viewer, io, None);
@@ -225,7 +240,7 @@ impl Handler for Sessions {
                 }
             }
             Order::CloseBanned => {
-                let banned = viewer.room.as_ref().is_some_and(|room| {
+                let banned = viewer.room().is_some_and(|room| {
                     room.gate.enter(&room.policy(), viewer.user(), viewer.address, io.now)
                         == Err(CloseCode::Banned)
                 });
@@ -234,8 +249,13 @@ impl Handler for Sessions {
                 }
             }
             Order::Enter(number) if *number == viewer.number => {
-                if let Some(Arriving::Room { id, since }) = viewer.arriving.take().map(|arriving| *arriving) {
-                    self.join(viewer, &id, since, false, io);
+                if let Some(Arriving::Room { id, since, sub }) = viewer.arriving.take().map(|it| *it) {
+                    self.join(viewer, &Wish { id: &id, since, sub }, false, io);
+                }
+            }
+            Order::Reseat(turn) => {
+                if turn.is_of(viewer.number) {
+                    self.reseat(viewer, io);
                 }
             }
             Order::Renew(number, token) if *number == viewer.number => {
@@ -256,93 +276,16 @@ impl Handler for Sessions {
     }
 
     fn closed(&self, viewer: Viewer, _: Option<CloseCode>, worker: usize) {
-        if let Some(room) = &viewer.room {
+        if let Some(Seated { room, sub }) = &viewer.seated {
             room.drop_moderator(viewer.number);
-            room.leave(worker, viewer.format);
+            sub.leave(worker, viewer.format);
         }
     }
 }
 
 impl Sessions {
-    fn join(&self, viewer: &mut Viewer, id: &str, since: Option<Position>, patient: bool, io: &mut Io<'_>) {
-        if viewer.claims.as_ref().is_some_and(|claims| !claims.admits(id)) {
-            return io.close(CloseCode::NotAllowed);
-        }
-        let visitor = Visitor {
-            user: viewer.user(),
-            address: viewer.address,
-            worker: io.worker,
-            format: viewer.format,
-            now: io.now,
-        };
-        let (room, entry) = match self.rooms.enter(id, &visitor, since.as_ref(), patient) {
-            Ok(Entrance::Seated(room, entry)) => (room, entry),
-            Ok(Entrance::Wait(room)) => return self.wait(viewer, room, since, io),
-            Err(code) => return io.close(code),
-        };
-        // What it waited for before is not its wish any more.
-        viewer.arriving = None;
-        io.sit(Seat { room: room.key, format: viewer.format, from: entry.from });
-        let joined = Joined {
-            room: Some(id.to_owned()),
-            epoch: entry.epoch,
-            offset: entry.offset,
-            recovered: entry.recovered,
-            viewers: room.tell_audience(),
-            mode: room.mode(),
-            history: entry.history,
-            pinned: entry.pinned,
-        };
-        let mut events = vec![Event::Joined(Box::new(joined))];
-        events.extend(entry.missed);
-        events.extend(self.hint(viewer, id, io.now).map(Event::Move));
-        io.send(&frame::personal(&events));
-        let is_new = viewer.room.as_ref().is_none_or(|before| before.key != room.key) && since.is_none();
-        if let Some(left) = viewer.room.replace(Arc::clone(&room)) {
-            left.drop_moderator(viewer.number);
-            left.leave(io.worker, viewer.format);
-        }
-        self.set_deadline(viewer, io, None);
-        self.sit_at_desk(viewer, &room, io);
-        if let Some(claims) = viewer.claims.as_ref().filter(|_| is_new) {
-            room.arrived(&claims.sub, claims.name.as_deref(), io.now);
-        }
-    }
-
-    /// Asks a viewer to move to the room's own pods: once, so that nobody is sent in circles if the hint is wrong.
-    fn hint(&self, viewer: &mut Viewer, room: &str, now: Instant) -> Option<Move> {
-        let settled = now.saturating_duration_since(self.started) >= SETTLED;
-        let url = self.rooms.elsewhere(room).filter(|_| settled && !viewer.moved)?;
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner).take(HINTS, now).ok()?;
-        viewer.moved = true;
-        self.metrics.hints.inc();
-        let joint = if url.contains('?') { '&' } else { '?' };
-        Some(Move { url: Some(format!("{url}{joint}{MOVED}")), within_ms: HINT_MS })
-    }
-
-    /// The viewer waits until the relay has told the room's epoch and comes in then.
-    fn wait(&self, viewer: &mut Viewer, room: Arc<Room>, since: Option<Position>, io: &mut Io<'_>) {
-        let waits_already = viewer.arriving.is_some();
-        let id = room.id.to_string();
-        viewer.arriving = Some(Box::new(Arriving::Room { id, since: since.clone() }));
-        // One task a viewer: what it asks for meanwhile takes the place of what it asked for before.
-        if waits_already {
-            return;
-        }
-        let (inboxes, number) = (Arc::clone(&self.inboxes), viewer.number);
-        let (worker, connection) = (io.worker, io.connection);
-        self.runtime.spawn(async move {
-            room.settle(since.as_ref()).await;
-            inboxes.visit_one(worker, connection, Order::Enter(number));
-        });
-    }
-
-    fn change_room(&self, viewer: &mut Viewer, join: &Join, io: &mut Io<'_>) {
-        self.join(viewer, &join.room, join.position(), true, io);
-    }
-
     fn say(&self, viewer: &mut Viewer, say: Say, io: &mut Io<'_>) {
-        let Some(room) = viewer.room.clone() else {
+        let Some(Seated { room, sub }) = viewer.seated.clone() else {
             return self.refuse(say.reference, RefusalCode::NotInRoom, None, io);
         };
         let policy = room.policy();
@@ -382,26 +325,30 @@ impl Sessions {
             return;
         }
         if held {
-            return self.hold(viewer, room, chat, say.reference, io);
+            return self.hold(viewer, Seated { room, sub }, chat, say.reference, io);
         }
         // Asked also where nothing is left out: this pod's part of the cap, once the room is Live again, goes
         // by who speaks here.
         let fits = role >= Role::Moderator
-            || room.gate.sample(viewer.sender(), room.share(&policy), io.now)
+            || room.sample(&sub, viewer.sender(), &policy, io.now)
             || !room.is_capped();
         if !fits {
-            room.left_out();
+            room.left_out(&sub);
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
         if role < Role::Moderator && self.hooks.asks() {
-            return self.ask(viewer, hook::Said { room, chat, destination, reference: say.reference }, io);
+            return self.ask(
+                viewer,
+                hook::Said { seated: Seated { room, sub }, chat, destination, reference: say.reference },
+                io,
+            );
         }
         if let Destination::Position(place) = destination {
             return self.keep(viewer, &room, chat, place, say.reference, io);
         }
-        room.say(chat);
+        room.say(&sub, chat);
         self.metrics.accepted.inc();
         let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
         io.send(&frame::personal(&[ack]));
@@ -430,14 +377,14 @@ impl Sessions {
     fn renew(&self, viewer: &mut Viewer, token: &str, patient: bool, io: &mut Io<'_>) {
         let fits = |claims: &Claims| {
             viewer.user().is_none_or(|user| user == claims.sub)
-                && viewer.room.as_ref().is_none_or(|room| claims.admits(&room.id))
+                && viewer.room().is_none_or(|room| claims.admits(&room.id))
         };
         match self.keys.verify(token, unix_now()) {
             Ok(claims) if fits(&claims) => {
                 viewer.claims = Some(Box::new(claims));
-                let lobby = viewer.room.is_none().then(|| io.now + LOBBY);
+                let lobby = viewer.seated.is_none().then(|| io.now + LOBBY);
                 self.set_deadline(viewer, io, lobby);
-                if let Some(room) = viewer.room.clone() {
+                if let Some(room) = viewer.room().cloned() {
                     self.sit_at_desk(viewer, &room, io);
                 }
             }

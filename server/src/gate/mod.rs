@@ -109,8 +109,6 @@ impl Default for State {
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<State>,
-    /// A lock of its own: shown messages are chosen after all checks, on the room's thread.
-    sampler: Mutex<Sampler>,
 }
 
 impl Gate {
@@ -186,22 +184,6 @@ impl Gate {
 
     fn slow_mode(&self, policy: &Policy) -> Option<Rate> {
         slow_rate(self.slow_mode_seconds(policy))
-    }
-
-    /// Whether this message is shown, of all that the room's `messages_per_second` leaves room for.
-    /// `cap` is this pod's part of it. `sender` tells senders apart: a hash of the user, or the number of
-    /// the connection.
-    pub fn sample(&self, sender: u64, cap: u32, now: Instant) -> bool {
-        self.sampler().offer(sender, cap, now)
-    }
-
-    /// Distinct senders of the last one to two seconds.
-    pub fn senders(&self, now: Instant) -> u32 {
-        self.sampler().senders(now)
-    }
-
-    fn sampler(&self) -> MutexGuard<'_, Sampler> {
-        self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what a user said on another pod against their limits here: a rate limit holds for the user,

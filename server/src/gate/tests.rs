@@ -261,33 +261,6 @@ fn moderators_write_without_slow_mode_and_limits_of_the_room() {
 }
 
 #[test]
-fn the_gate_is_shared_by_threads_and_shows_no_more_than_the_cap() {
-    let room = Room::new(RoomPolicy::default());
-    let shown: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4_u64)
-            .map(|t| {
-                scope.spawn({
-                    let room = &room;
-                    move || {
-                        (0..1_000)
-                            .filter(|i| {
-                                room.gate.sample(
-                                    t * 1_000 + i,
-                                    room.policy.rules().messages_per_second,
-                                    room.now,
-                                )
-                            })
-                            .count()
-                    }
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    });
-    assert_eq!(shown, 20);
-}
-
-#[test]
 fn a_text_with_a_held_word_waits_unless_its_speaker_decides_on_held_ones() {
     let rules = RoomPolicy {
         block: vec!["never".into()],

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn held(id: usize, at: u64) -> Held {
-        Held { chat: Chat { id: id.to_string(), ..Chat::default() }, at }
+        Held { chat: Chat { id: id.to_string(), ..Chat::default() }, at, sub: None }
     }
 
     #[test]

@@ -110,11 +110,13 @@ pub struct Opening {
     pub log: Vec<Event>,
 }
 
-/// A room of this pod, as the other pods are told.
+/// A room of this pod, or one of its sub-rooms, as the other pods are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
     /// The room.
     pub room: Arc<str>,
+    /// The sub-room, where the room is divided and somebody is in it.
+    pub sub: Option<u32>,
     /// Viewers on this pod.
     pub viewers: u64,
     /// Distinct senders on this pod in the last two seconds.
@@ -132,15 +134,15 @@ pub trait Deliver: Send + Sync {
     fn opened(&self, room: &str, opening: Opening);
     /// The relay cannot be reached: the room goes on by itself.
     fn alone(&self, room: &str);
-    /// What another pod has for the chat lane, in its order.
-    fn chat(&self, room: &str, events: Vec<Event>);
+    /// What another pod has for the chat lane, in its order: of a sub-room, or for the whole room.
+    fn chat(&self, room: &str, sub: Option<u32>, events: Vec<Event>);
     /// The next priority event, numbered.
     ///
     /// # Errors
     /// [`PublishError::Busy`] when the room's bounded queue is full; the relay brings it again.
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError>;
     /// So many messages are lost on the lane; unknown how many without a number.
-    fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>);
+    fn gap(&self, room: &str, sub: Option<u32>, lane: Lane, dropped: Option<u64>);
     /// A moderator's change; whether a lift found something here.
     ///
     /// # Errors
@@ -152,9 +154,9 @@ pub trait Deliver: Send + Sync {
     fn held(&self, room: &str, held: Held);
     /// A message waits no more.
     fn settled(&self, room: &str, settled: &Settled);
-    /// The other pods of the room.
-    fn peers(&self, room: &str, peers: Peers);
-    /// The open rooms of this pod.
+    /// The other pods of the room, or of a sub-room of it.
+    fn peers(&self, room: &str, sub: Option<u32>, peers: Peers);
+    /// The open rooms of this pod, each followed by those of its sub-rooms that have a channel of their own.
     fn here(&self) -> Vec<Here>;
 }
 
@@ -193,17 +195,32 @@ impl Relay {
         }
     }
 
+    /// Opens the channel of a sub-room of an open room.
+    pub fn open_sub(&self, room: &Arc<str>, sub: u32) {
+        if let Relay::Redis(redis) = self {
+            redis.open_sub(room, sub);
+        }
+    }
+
+    /// Nobody has been in the sub-room for long, or the room is not divided any more.
+    pub fn close_sub(&self, room: &Arc<str>, sub: u32) {
+        if let Relay::Redis(redis) = self {
+            redis.close_sub(room, sub);
+        }
+    }
+
     /// Whether other pods may need this pod's chats, so that a room makes them ready.
     pub fn has_peers(&self) -> bool {
         matches!(self, Relay::Redis(_))
     }
 
-    /// Tells other pods the chats of one flush. `before` counts what this pod published to the room
-    /// earlier, so that the others know what they lost. Never blocks; what cannot be sent is lost.
-    pub fn chat(&self, room: &str, before: u64, chats: &[Event]) {
+    /// Tells other pods the chats of one flush, on the channel of a sub-room or on the room's own. `before` counts
+    /// what this pod published there earlier, so that the others know what they lost. Never blocks; what cannot
+    /// be sent is lost.
+    pub fn chat(&self, room: &str, sub: Option<u32>, before: u64, chats: &[Event]) {
         match self {
             Relay::Memory(_) => {}
-            Relay::Redis(redis) => redis.chat(room, before, chats),
+            Relay::Redis(redis) => redis.chat(room, sub, before, chats),
         }
     }
 

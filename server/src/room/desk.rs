@@ -9,7 +9,7 @@ use std::{
 use danmu_wire::{Action, Chat, Event, Held, RefusalCode, Refused, Removed, Settled, frame};
 use serde::Serialize;
 
-use super::{Destination, Room};
+use super::{Destination, Room, SubRoom};
 use crate::relay::{
     Change, Logged, PublishError, Target,
     desk::{HELD, HELD_FOR, unix_ms},
@@ -97,7 +97,13 @@ impl Room {
     ///
     /// # Errors
     /// [`PublishError`] when it cannot wait.
-    pub async fn hold(&self, chat: Chat, at: Address, reference: Option<String>) -> Result<(), PublishError> {
+    pub async fn hold(
+        &self,
+        sub: &SubRoom,
+        chat: Chat,
+        at: Address,
+        reference: Option<String>,
+    ) -> Result<(), PublishError> {
         let id = chat.id.clone();
         {
             let mut waiting = locked(&self.desk.waiting);
@@ -106,7 +112,8 @@ impl Room {
             }
             waiting.insert(id.clone(), Waiting { at, reference, since: Instant::now() });
         }
-        let held = self.relay.hold(&self.id, Held { chat, at: unix_ms() }).await;
+        let sub = self.is_divided().then_some(sub.number);
+        let held = self.ways.relay.hold(&self.id, Held { chat, at: unix_ms(), sub }).await;
         if held.is_err() {
             locked(&self.desk.waiting).remove(&id);
         }
@@ -145,7 +152,7 @@ impl Room {
     pub async fn act(&self, by: &str, action: Action) -> Result<Acted, ActError> {
         let logged = Logged::now(by, &action);
         let logged = match action {
-            Action::Held {} => return Ok(Acted::Held(self.relay.held(&self.id).await?)),
+            Action::Held {} => return Ok(Acted::Held(self.ways.relay.held(&self.id).await?)),
             Action::Remove { ids, user } => {
                 self.remove(Removed { ids, user, ..Removed::default() }).await?;
                 logged
@@ -176,7 +183,7 @@ impl Room {
     /// # Errors
     /// [`PublishError::Away`].
     pub async fn written(&self) -> Result<Vec<Logged>, PublishError> {
-        self.relay.written(&self.id).await
+        self.ways.relay.written(&self.id).await
     }
 
     /// Writes down what was done by other means.
@@ -188,13 +195,13 @@ impl Room {
     async fn write_down(&self, logged: Logged) {
         let what = serde_json::Value::Object(logged.what.clone()).to_string();
         let by = logged.by.clone();
-        if let Err(error) = self.relay.write_down(&self.id, logged).await {
+        if let Err(error) = self.ways.relay.write_down(&self.id, logged).await {
             tracing::error!(room = &*self.id, by, what, %error, "a moderator's action is missing in the log");
         }
     }
 
     async fn remove(&self, removed: Removed) -> Result<u64, PublishError> {
-        let receipt = self.relay.priority(&self.id, Event::Removed(removed), None, 0).await?;
+        let receipt = self.ways.relay.priority(&self.id, Event::Removed(removed), None, 0).await?;
         Ok(receipt.offset)
     }
 
@@ -206,19 +213,19 @@ impl Room {
         logged: Logged,
     ) -> Result<Logged, ActError> {
         let until = lasts.map(|seconds| unix_ms().saturating_add(seconds.saturating_mul(1000)));
-        self.relay.moderate(&self.id, Change { target, until, lifted: false, seconds }).await?;
+        self.ways.relay.moderate(&self.id, Change { target, until, lifted: false, seconds }).await?;
         Ok(logged)
     }
 
     async fn lift(&self, target: Target, logged: Logged) -> Result<Logged, ActError> {
         let change = Change { target, until: None, lifted: true, seconds: None };
-        if self.relay.moderate(&self.id, change).await? { Ok(logged) } else { Err(ActError::None) }
+        if self.ways.relay.moderate(&self.id, change).await? { Ok(logged) } else { Err(ActError::None) }
     }
 
     /// The log has the text too: the message itself is gone, or long past.
     async fn decide(&self, id: String, shown: bool, mut logged: Logged) -> Result<Logged, ActError> {
         let settled = Settled { id, shown, by: logged.by.clone() };
-        let held = self.relay.settle(&self.id, &settled).await?.ok_or(ActError::None)?;
+        let held = self.ways.relay.settle(&self.id, &settled).await?.ok_or(ActError::None)?;
         logged.what.insert("user".to_owned(), held.chat.user.clone().into());
         logged.what.insert("text".to_owned(), held.chat.text.clone().into());
         if shown {
@@ -229,7 +236,8 @@ impl Room {
                         return Err(PublishError::Busy.into());
                     }
                 }
-                _ => self.say(held.chat),
+                // Should its sub-room be gone, it is for all.
+                _ => self.say_in(held.sub.filter(|sub| *sub < self.sub_rooms()), held.chat),
             }
         }
         Ok(logged)

@@ -1,52 +1,55 @@
 //! What a room is and does: batch, merge, number, remember, count.
 //!
 //! [`Rooms`] are the rooms of this process. `edge` brings viewers in and publishes through the relay,
-//! which delivers here; each room is a [`state::State`] driven by what arrives, by the workers that
-//! finish a fan-out, and by its tick. Every flush is encoded once a format, here.
+//! which delivers here. A room is divided into sub-rooms, most of them into one; each of those is a [`state::State`]
+//! driven by what arrives, by the workers that finish a fan-out, and by its tick.
 
 mod desk;
+mod division;
 pub mod id;
 mod moderation;
 mod policies;
 mod replay;
+mod reseating;
 mod rooms;
 mod shedding;
 pub mod state;
+mod sub_room;
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use danmu_crds::Anonymous;
-use danmu_wire::{
-    Chat, Enter, Event, Mode, OnDemand, Position, Stats,
-    frame::{self, Format},
-};
-use tokio::sync::Notify;
+use danmu_wire::{Chat, Enter, Event, Mode, OnDemand, Position};
 
 use crate::{
     gate::{Bucket, Gate, Policy, Rate},
-    relay::{Here, Opening, Peers, Relay},
-    rows::{FanOut, Flush, Flushed, Frames, RoomKey},
+    relay::{Here, Opening, Peers},
+    rows::RoomKey,
     segments::Segments,
 };
 use desk::Desk;
 pub use desk::{ActError, Acted, Address, Tell};
+use division::Lane;
+pub use division::{SubViewers, Whom};
 pub use replay::{Destination, Place};
+pub use reseating::{Reseat, Turn};
 pub use rooms::{Entrance, Expel, Expelled, Rooms, Summary, Visitor};
-use state::{Batch, Next, State};
+pub use state::Entry;
+use state::Full;
+pub use sub_room::SubRoom;
+use sub_room::Ways;
 
 /// How long an empty room is kept: a viewer who reloads finds the history.
 const GRACE: Duration = Duration::from_secs(60);
 /// How long an empty room with priority events is kept, for recovery after a long cut.
 const LOG_GRACE: Duration = Duration::from_secs(600);
-/// Least time between two `stats`: every one is a write to every viewer.
-const STATS: Duration = Duration::from_secs(5);
 /// How long a viewer waits at most for a room that the relay is about to connect.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -60,29 +63,25 @@ const OPEN: u8 = 1;
 /// The relay is away; the room goes on by itself.
 const ALONE: u8 = 2;
 
-/// One room of this process.
+/// One room of this process: what spans all its sub-rooms.
 pub struct Room {
-    /// What the rows call it.
-    pub key: RoomKey,
     /// Its id.
     pub id: Arc<str>,
     /// What may be said here by whom; swapped when the manifest changes.
     policy: ArcSwap<Policy>,
     /// Mutes, bans and rate limits at work here.
     pub gate: Gate,
-    state: Mutex<State>,
-    /// Viewers by worker and format.
-    seats: Vec<[AtomicU32; Format::ALL.len()]>,
-    sampled: AtomicU64,
-    tended: Mutex<Tended>,
+    /// Sub-room 0: all there is of a room that is not divided.
+    first: Arc<SubRoom>,
+    /// The other sub-rooms that are open here; changed under the lock for the lane.
+    others: ArcSwap<Vec<Arc<SubRoom>>>,
+    /// The sub-rooms that are placed on this pod; empty where none are told.
+    placed: ArcSwap<Arc<[u32]>>,
+    lane: Mutex<Lane>,
     /// [`OPENING`], [`OPEN`] or [`ALONE`].
     phase: AtomicU8,
-    /// Rung when the phase or the lane went on, for viewers who wait for it.
-    settled: Notify,
     /// The other pods of this room.
     peers: Mutex<Peers>,
-    /// The senders here as the other pods were last told.
-    announced: AtomicU32,
     /// What the viewers here were last told.
     told_mode: Mutex<Mode>,
     arrivals: Mutex<Bucket>,
@@ -93,35 +92,31 @@ pub struct Room {
     shedder: Mutex<shedding::Shedder>,
     /// The shedder's last word.
     stage: AtomicU8,
+    /// Viewers are about to be looked at for whether they are in the right sub-room.
+    reseating: AtomicBool,
     segments: Arc<Segments>,
-    relay: Arc<Relay>,
-    fan_out: Arc<dyn FanOut>,
-    runtime: tokio::runtime::Handle,
-    me: Weak<Room>,
-}
-
-/// What was last told in `stats`, and since when the room is empty.
-struct Tended {
-    viewers: u64,
-    /// Somebody who joined was told another number than that.
-    mixed: bool,
-    at: Option<Instant>,
-    empty_since: Option<Instant>,
+    ways: Arc<Ways>,
+    next_key: Arc<AtomicU64>,
 }
 
 impl Room {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
     }
 
+    /// What the rows call its sub-rooms.
+    pub fn keys(&self) -> Vec<RoomKey> {
+        let mut keys = Vec::new();
+        self.each(|sub| keys.push(sub.key));
+        keys
+    }
+
     /// Viewers on this process.
     pub fn viewers(&self) -> u64 {
-        self.seats.iter().flatten().map(|seat| u64::from(seat.load(Ordering::Acquire))).sum()
+        let mut viewers = 0;
+        self.each(|sub| viewers += sub.viewers());
+        viewers
     }
 
     /// What the room allows, as viewers are told.
@@ -142,21 +137,10 @@ impl Room {
         }
     }
 
-    /// A viewer left its row.
-    pub fn leave(&self, worker: usize, format: Format) {
-        if let Some(seat) = self.seat(worker, format) {
-            seat.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-
-    /// A message was left out of the sample; the others learn the count in `stats`.
-    pub fn left_out(&self) {
+    /// A message was left out of a sub-room's sample.
+    pub fn left_out(&self, sub: &SubRoom) {
         self.offered.fetch_add(1, Ordering::Relaxed);
-        self.sampled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn seat(&self, worker: usize, format: Format) -> Option<&AtomicU32> {
-        self.seats.get(worker)?.get(format as usize)
+        sub.left_out();
     }
 
     /// Takes another policy; whether it is another one.
@@ -165,7 +149,8 @@ impl Room {
             return false;
         }
         self.policy.store(Arc::clone(policy));
-        self.state().set_history(policy.rules().history as usize);
+        self.divide();
+        self.each(|sub| sub.state().set_history(policy.rules().history as usize));
         self.tell_mode();
         true
     }
@@ -183,82 +168,82 @@ impl Room {
         }
     }
 
-    /// Tells everybody here, with the priority lane; whether there was room for it.
+    /// Tells everybody here, with the priority lane; whether there was room for it everywhere.
     fn tell(&self, event: Event) -> bool {
-        let told = self.state().tell(event, Instant::now());
-        match told {
-            Ok(next) => {
-                self.drive(next);
-                true
-            }
-            Err(_) => {
-                tracing::warn!(room = &*self.id, "too much waits: viewers were not told");
-                false
-            }
-        }
+        let mut told = true;
+        self.each(|sub| told &= sub.tell(event.clone()));
+        told
     }
 
-    /// Says something on this pod: to its viewers at once, to other pods with the next flush. While viewers
-    /// fetch because the room sheds load, it is recorded only.
-    pub fn say(&self, chat: Chat) {
+    /// Takes the next numbered event of the priority lane: in all sub-rooms, or in none, so that nobody gets it twice
+    /// when it comes again.
+    fn take_priority(&self, event: &Event) -> Result<(), Full> {
+        let now = Instant::now();
+        let lane = self.lane();
+        let mut is_full = false;
+        self.each(|sub| is_full |= sub.state().is_full());
+        if is_full {
+            return Err(Full);
+        }
+        let mut next = Vec::new();
+        self.each(|sub| {
+            let then = sub.state().priority_in_any_case(event.clone(), now);
+            next.push((Arc::clone(sub), then));
+        });
+        drop(lane);
+        next.into_iter().for_each(|(sub, next)| sub.drive(next));
+        Ok(())
+    }
+
+    /// Says something in a sub-room on this pod: to its viewers at once, to other pods with the next flush. While
+    /// viewers fetch because the room sheds load, it is recorded only.
+    pub fn say(&self, sub: &SubRoom, chat: Chat) {
         self.offered.fetch_add(1, Ordering::Relaxed);
         let event = Event::Chat(chat);
         self.record(&event);
         if !self.fetches() {
-            self.take_live(vec![event], true);
+            sub.take_live([event], true);
         }
     }
 
-    /// Tells on all pods who came in, while the room is small enough that anybody would look.
-    pub fn arrived(&self, user: &str, name: Option<&str>, now: Instant) {
+    /// Tells in a sub-room who came in, while the room is small enough that anybody would look.
+    pub fn arrived(&self, sub: &SubRoom, user: &str, name: Option<&str>, now: Instant) {
         let below = u64::from(self.policy.load().rules().enter_below);
         if below <= self.audience() || self.gate.is_shadowed(user, now) {
             return;
         }
         let taken = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).take(ARRIVALS, now);
         if taken.is_ok() {
-            self.enter(Enter { user: Some(user.to_owned()), name: name.map(str::to_owned) });
+            let enter = Enter { user: Some(user.to_owned()), name: name.map(str::to_owned) };
+            sub.take_live([Event::Enter(enter)], true);
         }
-    }
-
-    /// Tells on all pods who came in.
-    pub fn enter(&self, enter: Enter) {
-        self.take_live(vec![Event::Enter(enter)], true);
-    }
-
-    fn take_live(&self, events: Vec<Event>, ours: bool) {
-        let now = Instant::now();
-        let mut state = self.state();
-        let mut next = Next::Nothing;
-        for event in events {
-            let then = state.live(event, ours, now);
-            next = if next == Next::Nothing { then } else { next };
-        }
-        drop(state);
-        self.drive(next);
     }
 
     fn opened(&self, opening: Opening) {
         // Under the lock that a viewer is seated under: whoever came in before is told, whoever comes after
         // finds the epoch.
-        let mut state = self.state();
+        let lane = self.lane();
         let in_use = self.phase.swap(OPEN, Ordering::AcqRel) != OPENING;
-        let next = state.opened(opening, in_use, Instant::now());
-        drop(state);
-        self.settled.notify_waiters();
-        self.drive(next);
+        let now = Instant::now();
+        let others = self.others.load();
+        let then: Vec<_> =
+            others.iter().map(|sub| sub.state().opened(opening.clone(), in_use, now)).collect();
+        let next = self.first.state().opened(opening, in_use, now);
+        drop(lane);
+        self.ways.settled.notify_waiters();
+        self.first.drive(next);
+        others.iter().zip(then).for_each(|(sub, next)| sub.drive(next));
     }
 
-    /// Waits until the relay has told the room's epoch, and as much of its lane as the viewer has seen, or
-    /// until that takes too long.
-    pub async fn settle(&self, position: Option<&Position>) {
+    /// Waits until the relay has told the room's epoch, and as much of its lane as the viewer has seen has come to its
+    /// sub-room, or until that takes too long.
+    pub async fn settle(&self, seen: Option<(&SubRoom, &Position)>) {
         let settled = async {
             loop {
-                let rung = self.settled.notified();
+                let rung = self.ways.settled.notified();
                 let phase = self.phase.load(Ordering::Acquire);
-                if phase == ALONE
-                    || (phase == OPEN && !position.is_some_and(|position| self.state().is_behind(position)))
-                {
+                let is_behind = || seen.is_some_and(|(sub, position)| sub.state().is_behind(position));
+                if phase == ALONE || (phase == OPEN && !is_behind()) {
                     return;
                 }
                 rung.await;
@@ -272,126 +257,70 @@ impl Room {
         self.viewers().saturating_add(self.peers().viewers)
     }
 
-    /// The same for somebody who joins. Should it be a passing number, `stats` correct it, also when the
-    /// others know the right one already.
-    pub fn tell_audience(&self) -> u64 {
-        let viewers = self.audience();
-        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
-        tended.mixed |= tended.viewers != viewers;
-        viewers
+    /// The same for somebody who joins, and those of the sub-room where the room is divided.
+    pub fn tell_audience(&self, sub: &SubRoom) -> (u64, Option<u64>) {
+        sub.tell_audience(self.audience(), self.is_divided())
     }
 
     fn peers(&self) -> Peers {
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many messages a second this pod shows of the room's cap.
-    pub fn share(&self, policy: &Policy) -> u32 {
+    /// Whether a message is shown to its sub-room.
+    pub fn sample(&self, sub: &SubRoom, sender: u64, policy: &Policy, now: Instant) -> bool {
+        sub.sample(sender, self.share(sub, policy), now)
+    }
+
+    /// How many messages a second this pod shows of the cap, which is what one viewer sees.
+    fn share(&self, sub: &SubRoom, policy: &Policy) -> u32 {
         let cap = self.shed(policy.rules().messages_per_second);
-        if self.relay.is_degraded() {
-            return self.peers().share_alone(cap);
+        let peers = if sub.is_on_channel() { sub.peers() } else { self.peers() };
+        if self.ways.relay.is_degraded() {
+            return peers.share_alone(cap);
         }
-        self.peers().share(cap, self.announced.load(Ordering::Relaxed))
+        peers.share(cap, sub.announced())
     }
 
-    fn here(&self, now: Instant) -> Here {
-        let senders = self.gate.senders(now);
-        self.announced.store(senders, Ordering::Relaxed);
+    /// The room as other pods are told of it, and its sub-rooms that have channels of their own.
+    fn here(&self, now: Instant, all: &mut Vec<Here>) {
         let (messages, stage) = self.load();
-        Here { room: Arc::clone(&self.id), viewers: self.viewers(), senders, messages, stage }
-    }
-
-    /// Does what the state asks for, until a worker or the tick goes on.
-    fn drive(&self, mut next: Next) {
-        loop {
-            match next {
-                Next::Nothing => return,
-                Next::TickAt(at) => return self.tick_at(at),
-                Next::Flush => {
-                    let batch = self.state().take(Instant::now());
-                    // Not when an event arrives: a viewer who is ahead waits for what is flushed.
-                    if !batch.priority.is_empty() {
-                        self.settled.notify_waiters();
-                    }
-                    if !batch.ours.is_empty() {
-                        self.relay.chat(&self.id, batch.published, &batch.ours);
-                    }
-                    if self.fan_out(&batch) {
-                        return;
-                    }
-                    // Nobody is here: the batch is history already.
-                    next = self.state().flushed(Instant::now());
-                }
+        let at = all.len();
+        let room = Here { room: Arc::clone(&self.id), sub: None, viewers: 0, senders: 0, messages, stage };
+        all.push(room.clone());
+        let (mut viewers, mut senders) = (0, 0);
+        self.each(|sub| {
+            let here = Here {
+                sub: Some(sub.number),
+                viewers: sub.viewers(),
+                senders: sub.announce(now),
+                ..room.clone()
+            };
+            (viewers, senders) = (viewers + here.viewers, senders + here.senders);
+            if sub.is_on_channel() {
+                all.push(Here { messages: 0, stage: 0, ..here });
             }
-        }
-    }
-
-    fn tick_at(&self, at: Instant) {
-        let Some(room) = self.me.upgrade() else { return };
-        self.runtime.spawn(async move {
-            tokio::time::sleep_until(at.into()).await;
-            let next = room.state().ticked(Instant::now());
-            room.drive(next);
         });
-    }
-
-    /// Encodes the batch once a format and hands it to the workers with viewers; whether there are any.
-    fn fan_out(&self, batch: &Batch) -> bool {
-        let here = |format: Format| {
-            self.seats.iter().any(|s| s.get(format as usize).is_some_and(|s| s.load(Ordering::Acquire) > 0))
-        };
-        let workers: Vec<usize> = (0..self.seats.len())
-            .filter(|w| self.seats.get(*w).is_some_and(|s| s.iter().any(|s| s.load(Ordering::Acquire) > 0)))
-            .collect();
-        let Some(owner) = self.me.upgrade().filter(|_| !workers.is_empty()) else { return false };
-        let frames = Format::ALL.map(|format| here(format).then(|| encode(batch, format)));
-        let flush = Arc::new(Flush::new(
-            self.key,
-            batch.sequence,
-            frames,
-            batch.chats,
-            batch.accepted,
-            workers.len(),
-            owner,
-        ));
-        for worker in workers {
-            self.fan_out.fan_out(worker, Arc::clone(&flush));
+        if let Some(room) = all.get_mut(at) {
+            (room.viewers, room.senders) = (viewers, senders);
         }
-        true
     }
 
-    /// Tells stats if they changed; whether the room may be forgotten.
+    /// Looks after the room; whether it may be forgotten.
     fn tend(&self, now: Instant) -> bool {
         self.sweep_desk(now);
         self.look_at_load(now);
-        let (here, viewers) = (self.viewers(), self.audience());
-        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
-        if here > 0 {
-            tended.empty_since = None;
-            let soon = tended.at.is_some_and(|at| now.saturating_duration_since(at) < STATS);
-            let known = tended.viewers == viewers && !tended.mixed;
-            if soon || (known && self.sampled.load(Ordering::Relaxed) == 0) {
-                return false;
-            }
-            (tended.viewers, tended.mixed, tended.at) = (viewers, false, Some(now));
-            drop(tended);
-            let sampled = self.sampled.swap(0, Ordering::Relaxed);
-            let next = self.state().stats(Stats { viewers, sampled, shedding: self.stage() }, now);
-            self.drive(next);
+        self.tend_subs(now);
+        let mut lane = self.lane();
+        if self.viewers() > 0 {
+            lane.empty_since = None;
             return false;
         }
-        let empty_since = *tended.empty_since.get_or_insert(now);
-        let grace = if self.state().has_log() { LOG_GRACE } else { GRACE };
+        let empty_since = *lane.empty_since.get_or_insert(now);
+        drop(lane);
+        let grace = if self.first.state().has_log() { LOG_GRACE } else { GRACE };
         // Runtime bans and mutes live in the room when there is no Redis: they outlast an empty room.
-        let keeps = || !self.relay.has_peers() && !self.gate.list(now).is_empty();
+        let keeps = || !self.ways.relay.has_peers() && !self.gate.list(now).is_empty();
         now.saturating_duration_since(empty_since) > grace && !keeps()
-    }
-}
-
-impl Flushed for Room {
-    fn flushed(self: Arc<Self>, _: &Flush) {
-        let next = self.state().flushed(Instant::now());
-        self.drive(next);
     }
 }
 
@@ -401,14 +330,5 @@ impl std::fmt::Debug for Room {
     }
 }
 
-fn encode(batch: &Batch, format: Format) -> Frames {
-    let mut bytes = Vec::new();
-    if !batch.priority.is_empty() {
-        format.push(&mut bytes, &frame::json_array(&batch.priority));
-    }
-    let priority = bytes.len();
-    if !batch.chat.is_empty() {
-        format.push(&mut bytes, &frame::json_array(&batch.chat));
-    }
-    Frames { bytes: bytes.into(), priority }
-}
+#[cfg(test)]
+mod tests;

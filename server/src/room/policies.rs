@@ -28,11 +28,18 @@ pub(super) struct Policies {
     joined: Vec<(Lists, Arc<Words>)>,
     /// Addresses of rooms that have pods of their own, of which this is none.
     pub(super) elsewhere: HashMap<String, Arc<str>>,
+    /// Sub-rooms of rooms that are placed on this pod.
+    placed: HashMap<String, Arc<[u32]>>,
 }
 
 impl Policies {
     pub(super) fn of(&self, id: &str) -> Option<&Compiled> {
         self.listed.get(id).or(self.unlisted.as_ref())
+    }
+
+    /// The sub-rooms of the room that are placed on this pod; empty where none are told.
+    pub(super) fn placed(&self, id: &str) -> Arc<[u32]> {
+        self.placed.get(id).cloned().unwrap_or_default()
     }
 
     pub(super) fn listed(&self) -> impl Iterator<Item = &str> {
@@ -45,7 +52,11 @@ impl Policies {
 
     /// Compiles what changed since `old`.
     pub(super) fn compile(catalog: &Catalog, old: &Policies) -> Policies {
-        let mut next = Policies { elsewhere: catalog.elsewhere.clone(), ..Policies::default() };
+        let mut next = Policies {
+            elsewhere: catalog.elsewhere.clone(),
+            placed: catalog.sub_rooms.clone(),
+            ..Policies::default()
+        };
         for (id, source) in &catalog.rooms {
             let compiled = next.one(catalog, source, old.listed.get(id), old);
             next.listed.insert(id.clone(), compiled);

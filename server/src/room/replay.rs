@@ -162,8 +162,10 @@ impl Room {
             messages = load.messages,
             "the room sheds load"
         );
-        self.state().set_tick((stage >= 2).then_some(LONGER_TICK));
-        self.tended.lock().unwrap_or_else(PoisonError::into_inner).mixed = true;
+        self.each(|sub| {
+            sub.state().set_tick((stage >= 2).then_some(LONGER_TICK));
+            sub.mix();
+        });
         self.tell_mode();
     }
 

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
@@ -15,9 +15,13 @@ use danmu_wire::{CloseCode, Event, Gap, Held, Lane, Mode, Position, Settled, fra
 use tokio::sync::Notify;
 
 use super::{
-    ALONE, OPENING, Room, Tell, Tended, moderation,
+    ALONE, OPENING, Room, SubRoom, Tell, Whom,
+    division::Lane as RoomLane,
+    moderation,
     policies::{Compiled, Policies},
+    reseating::Reseating,
     state::{Entry, Settings, State},
+    sub_room::Ways,
 };
 use crate::{
     catalog::Catalog,
@@ -43,23 +47,24 @@ pub type Expel = Box<dyn Fn(RoomKey, Expelled<'_>) + Send + Sync>;
 pub struct Rooms {
     rooms: RwLock<HashMap<Arc<str>, Arc<Room>>>,
     policies: ArcSwap<Policies>,
-    next_key: AtomicU64,
+    next_key: Arc<AtomicU64>,
     relay: Arc<Relay>,
     segments: Arc<Segments>,
     fan_out: Arc<dyn FanOut>,
     expel: OnceLock<Expel>,
+    pub(super) reseating: Reseating,
     tell: Arc<OnceLock<Tell>>,
     settings: Settings,
-    runtime: tokio::runtime::Handle,
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 /// What came of a viewer's wish to come in.
 #[derive(Debug)]
 pub enum Entrance {
     /// It is counted as seated and is told this.
-    Seated(Arc<Room>, Entry),
+    Seated(Arc<Room>, Arc<SubRoom>, Entry),
     /// The relay is about to tell more of the room: try again after [`Room::settle`].
-    Wait(Arc<Room>),
+    Wait(Arc<Room>, Arc<SubRoom>),
 }
 
 /// A room as told by `GET /rooms` and the admin API.
@@ -84,11 +89,12 @@ impl Rooms {
         let rooms = Arc::new(Rooms {
             rooms: RwLock::new(HashMap::new()),
             policies: ArcSwap::default(),
-            next_key: AtomicU64::new(1),
+            next_key: Arc::new(AtomicU64::new(1)),
             relay: Arc::clone(&relay),
             segments,
             fan_out,
             expel: OnceLock::new(),
+            reseating: Reseating::default(),
             tell: Arc::default(),
             settings,
             runtime,
@@ -110,7 +116,7 @@ impl Rooms {
     /// Takes a new catalog: compiles what changed, swaps it into open rooms, tells viewers of changed
     /// modes. Answers the rooms that are no longer allowed; they are open no more, and whoever is still in
     /// one has to be closed. It computes for long: not for a thread that others wait for.
-    pub fn apply(&self, catalog: &Catalog) -> Vec<Arc<Room>> {
+    pub fn apply(self: &Arc<Self>, catalog: &Catalog) -> Vec<Arc<Room>> {
         let policies = Arc::new(Policies::compile(catalog, &self.policies.load_full()));
         self.policies.store(Arc::clone(&policies));
         let refused: Vec<Arc<Room>> = {
@@ -120,9 +126,14 @@ impl Rooms {
         let open: Vec<Arc<Room>> = self.open().values().cloned().collect();
         for room in open {
             if let Some(Compiled { policy, .. }) = policies.of(&room.id) {
+                let count = room.sub_rooms();
+                let moved = room.set_placed(policies.placed(&room.id));
                 let changed = room.set_policy(policy);
                 if changed {
                     self.expel(&room, Expelled::Banned);
+                }
+                if moved || room.sub_rooms() != count {
+                    self.reseat(&room);
                 }
             }
         }
@@ -214,7 +225,7 @@ impl Rooms {
             return Ok(Arc::clone(room));
         }
         let settings = Settings { history: policy.rules().history as usize, ..self.settings };
-        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy));
+        let room = self.new_room(Arc::from(id), settings, Arc::clone(policy), policies.placed(id));
         rooms.insert(Arc::clone(&room.id), Arc::clone(&room));
         drop(rooms);
         // The relay answers through `Deliver`, which looks the room up.
@@ -222,22 +233,32 @@ impl Rooms {
         Ok(room)
     }
 
-    fn new_room(&self, id: Arc<str>, settings: Settings, policy: Arc<Policy>) -> Arc<Room> {
+    fn new_room(
+        &self,
+        id: Arc<str>,
+        settings: Settings,
+        policy: Arc<Policy>,
+        placed: Arc<[u32]>,
+    ) -> Arc<Room> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let room = Arc::new_cyclic(|me| Room {
-            key,
+        let ways = Arc::new(Ways {
+            id: Arc::clone(&id),
+            relay: Arc::clone(&self.relay),
+            fan_out: Arc::clone(&self.fan_out),
+            runtime: self.runtime.clone(),
+            settled: Notify::new(),
+        });
+        let room = Arc::new(Room {
             id,
             policy: ArcSwap::new(policy),
             gate: Gate::default(),
-            state: Mutex::new(State::new(settings, now)),
-            seats: (0..self.fan_out.workers()).map(|_| Default::default()).collect(),
-            sampled: AtomicU64::new(0),
-            tended: Mutex::new(Tended { viewers: 0, mixed: false, at: None, empty_since: Some(now) }),
+            first: SubRoom::new(0, key, State::new(settings, now), &ways, now),
+            others: ArcSwap::default(),
+            placed: ArcSwap::from_pointee(placed),
+            lane: Mutex::new(RoomLane::new(now)),
             phase: AtomicU8::new(OPENING),
-            settled: Notify::new(),
             peers: Mutex::default(),
-            announced: AtomicU32::new(0),
             told_mode: Mutex::new(Mode::default()),
             arrivals: Mutex::default(),
             desk: super::desk::Desk::default(),
@@ -245,24 +266,26 @@ impl Rooms {
             offered: AtomicU64::new(0),
             shedder: Mutex::default(),
             stage: AtomicU8::new(0),
+            reseating: AtomicBool::new(false),
             segments: Arc::clone(&self.segments),
-            relay: Arc::clone(&self.relay),
-            fan_out: Arc::clone(&self.fan_out),
-            runtime: self.runtime.clone(),
-            me: me.clone(),
+            ways,
+            next_key: Arc::clone(&self.next_key),
         });
+        room.divide();
         *room.told_mode.lock().unwrap_or_else(PoisonError::into_inner) = room.mode();
         room
     }
 
     /// Tells `stats` where they changed and forgets rooms that have been empty for long. Called every
     /// few seconds.
-    pub fn tend(&self, now: Instant) {
+    pub fn tend(self: &Arc<Self>, now: Instant) {
         let rooms: Vec<Arc<Room>> = self.open().values().cloned().collect();
         let mut gone = Vec::new();
         for room in rooms {
             if room.tend(now) {
                 gone.push(Arc::clone(&room.id));
+            } else if room.has_misplaced() {
+                self.reseat(&room);
             }
         }
         if gone.is_empty() {
@@ -303,21 +326,21 @@ impl Rooms {
         // Swept in between: the next try opens it anew.
         let room = open.get(id).ok_or(CloseCode::TooBusy)?;
         room.gate.enter(&room.policy.load(), who.user, who.address, who.now)?;
-        let state = room.state();
-        let entry = state.enter(position, unix_ms());
+        let lane = room.lane();
+        let sub = room.open_sub(&lane, room.pick(who.sub, who.whom()));
+        let entry = sub.state().enter(position, unix_ms());
         if patient && (room.phase.load(Ordering::Acquire) == OPENING || entry.behind) {
             if entry.behind {
                 self.relay.check(&room.id);
             }
-            return Ok(Entrance::Wait(Arc::clone(room)));
+            drop(lane);
+            return Ok(Entrance::Wait(Arc::clone(room), sub));
         }
         // Whoever is let in before the relay has answered must be told when it does.
         let _ = room.phase.compare_exchange(OPENING, ALONE, Ordering::AcqRel, Ordering::Acquire);
-        if let Some(seat) = room.seat(who.worker, who.format) {
-            seat.fetch_add(1, Ordering::AcqRel);
-        }
-        drop(state);
-        Ok(Entrance::Seated(Arc::clone(room), entry))
+        sub.seat(who.worker, who.format);
+        drop(lane);
+        Ok(Entrance::Seated(Arc::clone(room), sub, entry))
     }
 }
 
@@ -326,6 +349,10 @@ impl Rooms {
 pub struct Visitor<'a> {
     /// The token's subject.
     pub user: Option<&'a str>,
+    /// The viewer's number on this pod.
+    pub number: u64,
+    /// The sub-room it asks for.
+    pub sub: Option<u32>,
     /// The client's address.
     pub address: IpAddr,
     /// The worker that owns its socket.
@@ -334,6 +361,13 @@ pub struct Visitor<'a> {
     pub format: Format,
     /// Now.
     pub now: Instant,
+}
+
+impl Visitor<'_> {
+    /// By what it is told apart.
+    pub fn whom(&self) -> Whom<'_> {
+        Whom { user: self.user, number: self.number }
+    }
 }
 
 impl Deliver for Rooms {
@@ -346,11 +380,11 @@ impl Deliver for Rooms {
     fn alone(&self, room: &str) {
         if let Some(room) = self.get(room) {
             let _ = room.phase.compare_exchange(OPENING, ALONE, Ordering::AcqRel, Ordering::Acquire);
-            room.settled.notify_waiters();
+            room.ways.settled.notify_waiters();
         }
     }
 
-    fn chat(&self, room: &str, events: Vec<Event>) {
+    fn chat(&self, room: &str, sub: Option<u32>, events: Vec<Event>) {
         let Some(room) = self.get(room) else { return };
         let (policy, now) = (room.policy(), Instant::now());
         for event in &events {
@@ -360,21 +394,22 @@ impl Deliver for Rooms {
                 room.gate.charge(&policy, user, now);
             }
         }
-        room.take_live(events, false);
+        room.take_from_others(sub, events);
     }
 
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
         let room = self.get(room).ok_or(PublishError::Away)?;
         // Recorded even if it is brought again: it is kept once, by its id.
         room.record(&event);
-        let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
-        room.drive(next);
-        Ok(())
+        room.take_priority(&event).map_err(|_| PublishError::Busy)
     }
 
-    fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>) {
-        if let Some(room) = self.get(room) {
-            room.tell(Event::Gap(Gap { lane, dropped, epoch: None }));
+    fn gap(&self, room: &str, sub: Option<u32>, lane: Lane, dropped: Option<u64>) {
+        let Some(room) = self.get(room) else { return };
+        let gap = Event::Gap(Gap { lane, dropped, epoch: None });
+        match sub {
+            Some(number) => drop(room.sub(number).map(|sub| sub.tell(gap))),
+            None => drop(room.tell(gap)),
         }
     }
 
@@ -413,22 +448,27 @@ impl Deliver for Rooms {
         }
     }
 
-    fn peers(&self, room: &str, peers: Peers) {
-        if let Some(room) = self.get(room) {
-            *room.peers.lock().unwrap_or_else(PoisonError::into_inner) = peers;
+    fn peers(&self, room: &str, sub: Option<u32>, peers: Peers) {
+        let Some(room) = self.get(room) else { return };
+        match sub {
+            Some(number) => drop(room.sub(number).map(|sub| sub.set_peers(peers))),
+            None => *room.peers.lock().unwrap_or_else(PoisonError::into_inner) = peers,
         }
     }
 
     fn here(&self) -> Vec<Here> {
         let now = Instant::now();
-        self.open().values().map(|room| room.here(now)).collect()
+        let open = self.open();
+        let mut all = Vec::with_capacity(open.len());
+        open.values().for_each(|room| room.here(now, &mut all));
+        all
     }
 }
 
 impl Rooms {
     fn expel(&self, room: &Room, who: Expelled<'_>) {
         if let Some(expel) = self.expel.get() {
-            expel(room.key, who);
+            room.keys().into_iter().for_each(|key| expel(key, who));
         }
     }
 }

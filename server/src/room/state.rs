@@ -73,6 +73,8 @@ pub struct Batch {
     pub chats: u32,
     /// This pod's own chats among them, merged, for the other pods; empty without any.
     pub ours: Vec<Event>,
+    /// The sub-room on whose channel they go; none is the room's own.
+    pub channel: Option<u32>,
     /// How many this pod published before.
     pub published: u64,
     /// When the oldest was accepted.
@@ -109,11 +111,16 @@ pub struct State {
     epoch: String,
     offset: u64,
     flushed_offset: u64,
+    /// Its value before the last flush, which may still be on its way.
+    flushed_before: u64,
+    /// The flush that tells the epoch.
+    anew: u64,
     sequence: u64,
     priority: Vec<Event>,
     /// With whether it was said on this pod.
     chat: VecDeque<(Event, bool)>,
     published: u64,
+    channel: Option<u32>,
     stats: Option<Stats>,
     oldest: Option<Instant>,
     in_flight: bool,
@@ -142,10 +149,13 @@ impl State {
             epoch: String::new(),
             offset: 0,
             flushed_offset: 0,
+            flushed_before: 0,
+            anew: 0,
             sequence: 0,
             priority: Vec::new(),
             chat: VecDeque::new(),
             published: 0,
+            channel: None,
             stats: None,
             oldest: None,
             in_flight: false,
@@ -157,6 +167,28 @@ impl State {
             pinned: VecDeque::new(),
             overflowed: 0,
         }
+    }
+
+    /// One more sub-room of the same room, `channel`: it stands where this one does in the lane, and nothing was
+    /// said in it.
+    pub fn sibling(&self, channel: u32, now: Instant) -> State {
+        State {
+            longer_tick: self.longer_tick,
+            epoch: self.epoch.clone(),
+            offset: self.offset,
+            flushed_offset: self.offset,
+            channel: Some(channel),
+            log: self.log.clone(),
+            pinned: self.pinned.clone(),
+            ..State::new(self.settings, now)
+        }
+    }
+
+    /// Chats of this pod go on another channel from now on, on which it has published so many before. Answers how
+    /// many it has on the one it leaves.
+    pub fn set_channel(&mut self, channel: Option<u32>, published: u64) -> u64 {
+        self.channel = channel;
+        std::mem::replace(&mut self.published, published)
     }
 
     /// Changes how much history is kept.
@@ -195,11 +227,22 @@ impl State {
     /// # Errors
     /// [`Full`] when as much waits as may.
     pub fn priority(&mut self, event: Event, now: Instant) -> Result<Next, Full> {
-        if self.priority.len() >= self.settings.waiting {
+        if self.is_full() {
             return Err(Full);
         }
+        Ok(self.priority_in_any_case(event, now))
+    }
+
+    /// The same after [`State::is_full`] was asked, for all sub-rooms at once; should they have been told something
+    /// meanwhile, it is one more than the bound.
+    pub fn priority_in_any_case(&mut self, event: Event, now: Instant) -> Next {
         self.number(event);
-        Ok(self.arrived(now))
+        self.arrived(now)
+    }
+
+    /// Whether the priority lane has as much waiting as it may hold.
+    pub fn is_full(&self) -> bool {
+        self.priority.len() >= self.settings.waiting
     }
 
     /// Takes what everybody is told with the priority lane but is not part of it: it has no offset, and
@@ -208,7 +251,7 @@ impl State {
     /// # Errors
     /// [`Full`] when as much waits as may.
     pub fn tell(&mut self, event: Event, now: Instant) -> Result<Next, Full> {
-        if self.priority.len() >= self.settings.waiting {
+        if self.is_full() {
             return Err(Full);
         }
         self.priority.push(event);
@@ -232,6 +275,7 @@ impl State {
         // the new one.
         self.priority.iter_mut().for_each(|event| event.set_offset(0));
         if in_use {
+            self.anew = self.sequence + 1;
             // Not bounded by `waiting`: there is one gap an epoch, and the log is bounded itself.
             self.priority.push(Event::Gap(Gap {
                 lane: Lane::Priority,
@@ -357,7 +401,7 @@ impl State {
         while self.history.len() > self.settings.history {
             self.history.pop_front();
         }
-        self.flushed_offset = self.offset;
+        self.flushed_before = std::mem::replace(&mut self.flushed_offset, self.offset);
         let ours: Vec<Event> = if self.settings.relayed {
             chat.iter().filter(|(_, ours)| *ours).map(|(chat, _)| chat.clone()).collect()
         } else {
@@ -378,6 +422,7 @@ impl State {
             chat,
             chats,
             ours,
+            channel: self.channel,
             published,
             accepted: self.oldest.take().unwrap_or(now),
         }
@@ -421,6 +466,19 @@ impl State {
     fn pinned(&self, unix_ms: u64) -> Vec<Super> {
         let flushed = self.pinned.iter().filter(|said| said.offset <= self.flushed_offset);
         flushed.map(|said| said.left_at(unix_ms)).filter(|said| said.seconds > 0).collect()
+    }
+
+    /// The place in the lane of a viewer here to whom all flushes up to `written` were written; none when it has yet to
+    /// be told of the epoch.
+    pub fn seen(&self, written: u64) -> Option<Position> {
+        let offset = match self.sequence.saturating_sub(written) {
+            _ if written < self.anew => return None,
+            0 => self.flushed_offset,
+            1 => self.flushed_before,
+            // Of a flush there is but one on its way.
+            _ => return None,
+        };
+        Some(Position { epoch: self.epoch.clone(), offset })
     }
 
     /// Whether the position is further on in this epoch than what was flushed here.

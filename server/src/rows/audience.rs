@@ -64,6 +64,13 @@ impl Audience {
         self.rows.get_mut(place.row as usize)?.slots.get_mut(place.slot as usize)
     }
 
+    /// The last flush that the viewer at this place has got; none while it is owed something.
+    pub(super) fn written(&self, place: Place) -> Option<u64> {
+        let row = self.rows.get(place.row as usize)?;
+        let slot = row.slots.get(place.slot as usize)?;
+        (!slot.stalled).then(|| row.flushed.max(slot.from.saturating_sub(1)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.iter().all(|row| row.slots.is_empty())
     }
@@ -87,11 +94,16 @@ impl Audience {
     fn repack(&mut self, format: Format, moved: &mut impl FnMut(u32, Place)) {
         let (old, rest): (Vec<Row>, Vec<Row>) = self.rows.drain(..).partition(|row| row.format == format);
         self.rows = rest;
+        // Between flushes all rows are at the last one, or were made after it.
+        let flushed = old.iter().map(|row| row.flushed).max().unwrap_or(0);
         for slot in old.into_iter().flat_map(|row| row.slots) {
             self.insert(format, slot);
         }
         for (r, row) in self.rows.iter_mut().enumerate() {
             row.slots.shrink_to_fit();
+            if row.format == format {
+                row.flushed = flushed;
+            }
             for (s, slot) in row.slots.iter().enumerate() {
                 moved(slot.connection, Place { row: r as u32, slot: s as u32 });
             }

@@ -19,10 +19,13 @@ mod record;
 mod wheel;
 mod worker;
 
-use std::{io, net::TcpStream, sync::Arc, thread::JoinHandle, time::Duration, time::Instant};
+use std::{
+    collections::HashMap, io, net::TcpStream, sync::Arc, thread::JoinHandle, time::Duration, time::Instant,
+};
 
 use danmu_wire::{CloseCode, frame::Format};
 
+use audience::{Audience, Place};
 pub use flush::{Flush, Flushed, Frames};
 pub use inbox::{Arrival, FanOut, Inboxes};
 pub use metrics::Metrics;
@@ -102,6 +105,8 @@ pub struct Io<'a> {
     pub worker: usize,
     /// The connection's number on its worker, for [`Inboxes::visit_one`]; used again once it is gone.
     pub connection: u32,
+    audiences: &'a HashMap<RoomKey, Audience>,
+    seat: Option<(RoomKey, Place)>,
     out: &'a mut Vec<u8>,
     actions: Actions,
 }
@@ -125,6 +130,13 @@ pub struct Seat {
 }
 
 impl Io<'_> {
+    /// The last flush of its room that was written to this viewer, or that it was told on joining; none in the
+    /// lobby, and while it is owed something.
+    pub fn written(&self) -> Option<u64> {
+        let (room, place) = self.seat?;
+        self.audiences.get(&room)?.written(place)
+    }
+
     /// Sends a whole frame to this viewer alone. Goes out before any later flush.
     pub fn send(&mut self, frame: &[u8]) {
         self.out.extend_from_slice(frame);

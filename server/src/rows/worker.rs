@@ -216,6 +216,8 @@ impl<H: Handler> Worker<H> {
             now: self.now,
             worker: self.number,
             connection: index,
+            audiences: &self.audiences,
+            seat: connection.seat,
             out: &mut out,
             actions: Actions::default(),
         };

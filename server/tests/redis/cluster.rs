@@ -150,7 +150,7 @@ async fn a_lost_answer_loses_no_held_message() {
     let (proxy, _node, url) = behind_a_proxy().await;
     let pod = Pod::on_redis(&url, true, FLEET);
     pod.open("talk").await;
-    let held = Held { chat: Chat { id: "1".into(), ..Chat::default() }, at: unix_ms() };
+    let held = Held { chat: Chat { id: "1".into(), ..Chat::default() }, at: unix_ms(), sub: None };
     pod.relay.hold("talk", held.clone()).await.unwrap();
     proxy.swallow_an_answer();
     let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };

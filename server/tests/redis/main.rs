@@ -8,6 +8,7 @@ mod hooks;
 mod proxy;
 mod rooms;
 mod secure;
+mod sub_rooms;
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries, which use the rest")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -80,7 +80,11 @@ async fn given_and_held(a: &Pod, b: &Pod) {
     let gift =
         Gift { id: "1".into(), user: Some("u1".into()), gift: "rocket".into(), count: 2, ..Gift::default() };
     a.relay.priority("talk", Event::Gift(gift), None, 1000).await.unwrap();
-    let held = Held { chat: Chat { id: "1".into(), text: "maybe".into(), ..Chat::default() }, at: unix_ms() };
+    let held = Held {
+        chat: Chat { id: "1".into(), text: "maybe".into(), ..Chat::default() },
+        at: unix_ms(),
+        sub: None,
+    };
     a.relay.hold("talk", held.clone()).await.unwrap();
     eventually("the other pod hears of it", async || b.seen("talk").held == ["maybe"]).await;
     assert_eq!(b.relay.held("talk").await.unwrap(), std::slice::from_ref(&held));

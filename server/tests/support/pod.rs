@@ -65,6 +65,11 @@ impl Recorder {
     }
 }
 
+/// What comes for a sub-room is recorded as `room:2`.
+fn named(room: &str, sub: Option<u32>) -> String {
+    sub.map_or_else(|| room.to_owned(), |sub| format!("{room}:{sub}"))
+}
+
 fn gift(epoch: &str, event: Event) -> (String, u64, String) {
     match event {
         Event::Gift(gift) => (epoch.to_owned(), gift.offset, gift.gift),
@@ -86,7 +91,8 @@ impl Deliver for Recorder {
         self.note(room, |seen| seen.alone += 1);
     }
 
-    fn chat(&self, room: &str, events: Vec<Event>) {
+    fn chat(&self, room: &str, sub: Option<u32>, events: Vec<Event>) {
+        let room = &named(room, sub);
         let text = |event| if let Event::Chat(chat) = event { Some(chat.text) } else { None };
         self.note(room, |seen| seen.chats.extend(events.into_iter().filter_map(text)));
     }
@@ -99,8 +105,8 @@ impl Deliver for Recorder {
         Ok(())
     }
 
-    fn gap(&self, room: &str, lane: Lane, dropped: Option<u64>) {
-        self.note(room, |seen| seen.gaps.push((lane, dropped)));
+    fn gap(&self, room: &str, sub: Option<u32>, lane: Lane, dropped: Option<u64>) {
+        self.note(&named(room, sub), |seen| seen.gaps.push((lane, dropped)));
     }
 
     fn moderate(&self, room: &str, change: &Change) -> Result<bool, PublishError> {
@@ -126,8 +132,8 @@ impl Deliver for Recorder {
         self.note(room, |seen| seen.settled.push((settled.id.clone(), settled.shown)));
     }
 
-    fn peers(&self, room: &str, peers: Peers) {
-        self.note(room, |seen| seen.peers = peers);
+    fn peers(&self, room: &str, sub: Option<u32>, peers: Peers) {
+        self.note(&named(room, sub), |seen| seen.peers = peers);
     }
 
     fn here(&self) -> Vec<Here> {
@@ -173,7 +179,7 @@ impl Pod {
 
     pub(crate) fn start_to_open(&self, room: &str) {
         let room: Arc<str> = room.into();
-        let here = Here { room: Arc::clone(&room), viewers: 1, senders: 0, messages: 0, stage: 0 };
+        let here = Here { room: Arc::clone(&room), sub: None, viewers: 1, senders: 0, messages: 0, stage: 0 };
         self.recorder.here.lock().unwrap().push(here);
         self.relay.open(&room);
     }
@@ -229,7 +235,7 @@ impl Pod {
             .iter()
             .map(|text| Event::Chat(Chat { id: "1".into(), text: (*text).into(), n: 1, ..Chat::default() }))
             .collect();
-        self.relay.chat(room, before, &chats);
+        self.relay.chat(room, None, before, &chats);
     }
 
     pub(crate) async fn moderate(

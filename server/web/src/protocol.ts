@@ -90,6 +90,10 @@ export interface Joined extends Policy {
   /** With `since`: everything missed on the priority lane follows. False: some of it is gone. */
   recovered: boolean;
   viewers: number;
+  /** The sub-room, where the room has several: sent back as `sub` on reconnect. */
+  sub?: number;
+  /** Viewers of the sub-room. */
+  subViewers?: number;
   history: Chat[];
   /** What is pinned now, with the seconds that are left. */
   pinned: Super[];
@@ -99,7 +103,7 @@ export interface Mode extends Policy { ev: 'mode'; offset: number }
 export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean; held: boolean }
 export interface Refused { ev: 'refused'; ref?: string; code: string; text: string; retryMs?: number }
 export interface Removed { ev: 'removed'; offset: number; ids: string[]; user?: string; all: boolean }
-export interface Stats { ev: 'stats'; viewers: number; sampled: number; shedding?: number }
+export interface Stats { ev: 'stats'; viewers: number; sampled: number; shedding?: number; subViewers?: number }
 export interface Gap { ev: 'gap'; lane: 'priority' | 'chat'; dropped?: number; epoch?: string }
 export interface Move { ev: 'move'; url?: string; withinMs: number }
 export interface Pong { ev: 'pong' }
@@ -188,8 +192,8 @@ function readEvent(item: unknown): RoomEvent | undefined {
     case 'refused': return readRefused(from);
     case 'removed': return readRemoved(from);
     case 'stats': {
-      const shedding = optional({ shedding: amount(from['shedding']) });
-      return { ev: 'stats', viewers: count(from['viewers']), sampled: count(from['sampled']), ...shedding };
+      const more = optional({ shedding: amount(from['shedding']), subViewers: amount(from['subViewers']) });
+      return { ev: 'stats', viewers: count(from['viewers']), sampled: count(from['sampled']), ...more };
     }
     case 'gap': {
       const lane = from['lane'] === 'priority' ? 'priority' : 'chat';
@@ -251,6 +255,7 @@ function readJoined(from: Fields): Joined {
     offset: count(from['offset']),
     recovered: from['recovered'] === true,
     viewers: count(from['viewers']),
+    ...optional({ sub: amount(from['sub']), subViewers: amount(from['subViewers']) }),
     ...readPolicy(from),
     history: history.flatMap((item: unknown) => readChat(Object(item) as Fields) ?? []),
     pinned: pinned.flatMap((item: unknown) => readSuper(Object(item) as Fields) ?? []),

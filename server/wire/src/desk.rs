@@ -11,6 +11,9 @@ pub struct Held {
     pub chat: Chat,
     /// When it was said, in milliseconds since 1970 by the server's clock.
     pub at: u64,
+    /// The sub-room it was said in, where the room has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<u32>,
 }
 
 /// A message waits no more.

@@ -210,6 +210,12 @@ pub struct Joined {
     pub recovered: bool,
     /// Viewers of the room as known here.
     pub viewers: u64,
+    /// The sub-room, where the room has several; send it back as `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<u32>,
+    /// Viewers of the sub-room as known here, where the room has several.
+    #[serde(default, rename = "subViewers", skip_serializing_if = "Option::is_none")]
+    pub sub_viewers: Option<u64>,
     /// What the room allows.
     #[serde(flatten)]
     pub mode: Mode,
@@ -315,6 +321,9 @@ pub struct Removed {
 pub struct Stats {
     /// Viewers of the room over all servers.
     pub viewers: u64,
+    /// Those of the viewer's own sub-room, where the room has several.
+    #[serde(default, rename = "subViewers", skip_serializing_if = "Option::is_none")]
+    pub sub_viewers: Option<u64>,
     /// Messages that the room's cap left out since the last stats.
     pub sampled: u64,
     /// How far the room sheds load: 1 shows less, 2 writes less often too, 3 lets viewers fetch.

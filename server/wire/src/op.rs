@@ -61,6 +61,10 @@ pub struct Join {
     /// `<epoch>.<offset>` seen before.
     #[serde(default)]
     pub since: Option<String>,
+    /// The sub-room, by number: that of a friend, or the one that `joined` told. One that the room does not have counts as
+    /// none.
+    #[serde(default)]
+    pub sub: Option<u32>,
 }
 
 /// A message that is no operation.
@@ -179,8 +183,18 @@ mod tests {
 
     #[test]
     fn an_unreadable_position_is_no_position() {
-        let join = Join { room: "a".into(), since: Some("nonsense".into()) };
+        let join = Join { room: "a".into(), since: Some("nonsense".into()), sub: None };
         assert_eq!(join.position(), None);
+    }
+
+    #[test]
+    fn a_sub_room_is_a_number_and_nothing_else() {
+        let join = |sub: &str| Op::parse(&format!(r#"{{"op":"join","room":"a","sub":{sub}}}"#));
+        let Ok(Op::Join(joined)) = join("7") else { panic!() };
+        assert_eq!(joined.sub, Some(7));
+        for bad in ["-1", "1.5", "\"7\"", "4294967296", "[]", "true"] {
+            assert!(matches!(join(bad), Err(BadOp::Unreadable(_))), "{bad}");
+        }
     }
 
     #[test]

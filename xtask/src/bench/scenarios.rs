@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::{
     measure::{Floor, Load, Measured, Subject, floor, texts_file},
     relay,
+    sub_rooms::sub_rooms,
     table::Row,
 };
 use crate::commands::root;
@@ -43,6 +44,7 @@ pub(super) enum Scenario {
     Slow,
     Once,
     Connect,
+    SubRooms,
     Large,
     RedisOps,
     Pair,
@@ -95,7 +97,7 @@ impl Scale {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 8] = [
+    const ALL: [Scenario; 9] = [
         Scenario::Write,
         Scenario::Message,
         Scenario::Over,
@@ -104,6 +106,7 @@ impl Scenario {
         Scenario::Slow,
         Scenario::Once,
         Scenario::Connect,
+        Scenario::SubRooms,
     ];
 
     /// Those of several pods.
@@ -127,6 +130,7 @@ impl Scenario {
             Scenario::Slow => "slow",
             Scenario::Once => "once",
             Scenario::Connect => "connect",
+            Scenario::SubRooms => "sub-rooms",
             Scenario::Large => "large",
             Scenario::RedisOps => "redis-ops",
             Scenario::Pair => "pair",
@@ -151,6 +155,9 @@ impl Scenario {
             Scenario::Slow => "one in twenty viewers does not read: what the others feel",
             Scenario::Once => "15,000 viewers speak once within 30 s under a cap of 20 messages/s",
             Scenario::Connect => "15,000 viewers connect, are cut and connect again at once",
+            Scenario::SubRooms => {
+                "8,000 viewers × 10 messages/s in one audience beside the same in 8 sub-rooms"
+            }
             Scenario::Large => {
                 "100,000 viewers of one room on 7 pods × 5 messages/s and 1 gift/s, beside 7 floors"
             }
@@ -172,6 +179,7 @@ impl Scenario {
             Scenario::Slow => slow(scale),
             Scenario::Once => once(scale),
             Scenario::Connect => connect(scale),
+            Scenario::SubRooms => sub_rooms(scale),
             Scenario::Large => relay::large(scale),
             Scenario::RedisOps => relay::redis_ops(scale),
             Scenario::Pair => relay::pair(scale),

@@ -96,6 +96,24 @@ fn a_placement_that_moves_is_another_catalog_and_a_count_that_moves_is_none() {
 }
 
 #[test]
+fn sub_rooms_are_those_placed_on_this_pod_and_a_change_of_them_is_another_catalog() {
+    let on = |here: &[u32]| {
+        let mut room = placed(&["danmu-default-0", "danmu-default-1"], ("True", "Accepted"), None);
+        let status = room.0.as_mut().unwrap().status.as_mut().unwrap();
+        status.placement[0].sub_rooms = here.to_vec();
+        status.placement[1].sub_rooms = vec![7];
+        room
+    };
+    let mut watched = listed(vec![on(&[0, 3])]);
+    let first = watched.catalog(None).unwrap();
+    assert_eq!(*first.sub_rooms["hot"], [0, 3]);
+    watched.room(Event::Apply(on(&[0])));
+    assert_eq!(*watched.catalog(Some(&first)).unwrap().sub_rooms["hot"], [0]);
+    watched.room(Event::Apply(on(&[])));
+    assert!(watched.catalog(Some(&first)).unwrap().sub_rooms.is_empty());
+}
+
+#[test]
 fn an_unreadable_room_keeps_its_last_good_policy_and_stops_nobody() {
     let mut watched = listed(vec![room("a", json!({"limits": {"messagesPerSecond": 5}}))]);
     let first = watched.catalog(None).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use danmu_wire::{Action, Chat, Done, Event, Held, Moderate, RefusalCode, Refused, Role, frame};
 
-use super::{Order, Sessions, Viewer, hook::address};
+use super::{Order, Seated, Sessions, Viewer, hook::address};
 use crate::{
     room::{ActError, Acted, Room},
     rows::Io,
@@ -40,7 +40,7 @@ impl Sessions {
 
     pub(super) fn moderate(&self, viewer: &mut Viewer, moderate: Moderate, io: &mut Io<'_>) {
         let Moderate { reference, action } = moderate;
-        let Some(room) = viewer.room.clone() else {
+        let Some(room) = viewer.room().cloned() else {
             return self.refuse(reference, RefusalCode::NotInRoom, None, io);
         };
         let Some(by) = viewer.user().filter(|_| viewer.role() >= Role::Moderator) else {
@@ -77,13 +77,13 @@ impl Sessions {
     pub(super) fn hold(
         &self,
         viewer: &Viewer,
-        room: Arc<Room>,
+        seated: Seated,
         chat: Chat,
         reference: Option<String>,
         io: &Io<'_>,
     ) {
         let (beside, at) = (self.beside(), address(viewer, io));
-        self.runtime.spawn(async move { beside.hold(&room, chat, at, reference).await });
+        self.runtime.spawn(async move { beside.hold(&seated, chat, at, reference).await });
     }
 }
 

@@ -8,12 +8,12 @@ use danmu_wire::{Ack, Chat, Event, RefusalCode, Refused, frame};
 use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{Order, Sessions, Viewer};
+use super::{Order, Seated, Sessions, Viewer};
 use crate::{
     edge::metrics::Metrics,
     gate,
     hooks::{Answer, Hooks, Question},
-    room::{Address, Destination, Room},
+    room::{Address, Destination},
     rows::{Inboxes, Io},
     segments::Told,
 };
@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// What a viewer said that passed the gate.
 #[derive(Debug)]
 pub(super) struct Said {
-    pub(super) room: Arc<Room>,
+    pub(super) seated: Seated,
     pub(super) chat: Chat,
     pub(super) destination: Destination,
     pub(super) reference: Option<String>,
@@ -94,7 +94,8 @@ impl Beside {
     }
 
     async fn ask(&self, said: Said, at: Address) {
-        let Said { room, mut chat, destination, reference } = said;
+        let Said { seated, mut chat, destination, reference } = said;
+        let room = &seated.room;
         let policy = room.policy();
         let question = Question {
             room: &room.id,
@@ -109,19 +110,19 @@ impl Beside {
                 if let Some(text) = text {
                     chat.text = text;
                 }
-                self.show(&room, chat, destination, reference, at);
+                self.show(&seated, chat, destination, reference, at);
             }
             Answer::Refuse(reason) => self.refuse(at, reference, RefusalCode::Rejected, reason),
             // Nobody looks at a replay's desk while it is watched.
             Answer::Hold if !room.is_capped() => self.refuse(at, reference, RefusalCode::Rejected, None),
-            Answer::Hold => self.hold(&room, chat, at, reference).await,
+            Answer::Hold => self.hold(&seated, chat, at, reference).await,
             Answer::TryLater => self.refuse(at, reference, RefusalCode::Busy, None),
         }
     }
 
     fn show(
         &self,
-        room: &Room,
+        Seated { room, sub }: &Seated,
         chat: Chat,
         destination: Destination,
         reference: Option<String>,
@@ -135,18 +136,19 @@ impl Beside {
             return;
         }
         let id = chat.id.clone();
-        room.say(chat);
+        room.say(sub, chat);
         self.metrics.accepted.inc();
         self.tell(at, Event::Ack(Ack { reference, id, shown: true, held: false }));
     }
 
     /// A moderator looks at the message first; who wants to know is told.
-    pub(super) async fn hold(&self, room: &Room, chat: Chat, at: Address, reference: Option<String>) {
+    pub(super) async fn hold(&self, seated: &Seated, chat: Chat, at: Address, reference: Option<String>) {
+        let Seated { room, sub } = seated;
         let id = chat.id.clone();
         let data = json!({
             "room": &*room.id, "id": chat.id, "user": chat.user, "name": chat.name, "text": chat.text,
         });
-        match room.hold(chat, at, reference.clone()).await {
+        match room.hold(sub, chat, at, reference.clone()).await {
             Ok(()) => {
                 self.metrics.held.inc();
                 self.hooks.tell(HookEvent::MessageHeld, &id, data);

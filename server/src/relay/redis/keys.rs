@@ -56,15 +56,26 @@ impl Keys {
         format!("{}{room}}}:claim:{what}", self.prefix())
     }
 
-    /// The pub/sub channel.
+    /// The room's pub/sub channel.
     pub(super) fn channel(&self, room: &str) -> String {
         format!("{}{room}}}:live", self.prefix())
     }
 
-    /// The room of a channel.
-    pub(super) fn room<'a>(&self, channel: &'a str) -> Option<&'a str> {
-        let room = channel.strip_prefix(&self.prefix())?.strip_suffix("}:live")?;
-        danmu_wire::is_room_id(room).then_some(room)
+    /// A pub/sub channel: the room's own, or that of a sub-room.
+    pub(super) fn channel_of(&self, room: &str, sub: Option<u32>) -> String {
+        let channel = self.channel(room);
+        sub.map_or_else(|| channel.clone(), |sub| format!("{channel}:{sub}"))
+    }
+
+    /// The room of a channel, and the sub-room if it is that of one.
+    pub(super) fn room<'a>(&self, channel: &'a str) -> Option<(&'a str, Option<u32>)> {
+        let (room, rest) = channel.strip_prefix(&self.prefix())?.split_once("}:live")?;
+        let sub = match rest.strip_prefix(':') {
+            Some(number) => Some(number.parse().ok()?),
+            None if rest.is_empty() => None,
+            None => return None,
+        };
+        danmu_wire::is_room_id(room).then_some((room, sub))
     }
 }
 
@@ -76,10 +87,19 @@ mod tests {
     fn a_channel_leads_back_to_its_room_and_to_no_other() {
         let keys = Keys::new("local/default");
         assert_eq!(keys.channel("a"), "danmu:{local/default/a}:live");
-        assert_eq!(keys.room(&keys.channel("worlds-final")), Some("worlds-final"));
-        for other in
-            ["danmu:{local/other/a}:live", "danmu:{local/default/a}:log", "danmu:{local/default/}:live", ""]
-        {
+        assert_eq!(keys.channel_of("a", Some(7)), "danmu:{local/default/a}:live:7");
+        for sub in [None, Some(0), Some(63)] {
+            assert_eq!(keys.room(&keys.channel_of("worlds-final", sub)), Some(("worlds-final", sub)));
+        }
+        for other in [
+            "danmu:{local/other/a}:live",
+            "danmu:{local/default/a}:log",
+            "danmu:{local/default/}:live",
+            "",
+            "danmu:{local/default/a}:live:",
+            "danmu:{local/default/a}:live:x",
+            "danmu:{local/default/a}:lively",
+        ] {
             assert_eq!(keys.room(other), None, "{other}");
         }
     }

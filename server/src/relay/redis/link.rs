@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Address, Command, Connection, OUTGOING, Session, Shared, packet,
+    Address, Channel, Command, Connection, OUTGOING, Session, Shared, packet,
     pushed::{self, Push, Pushed},
     script::Answer,
     subscription::Subscription,
@@ -49,11 +49,11 @@ struct Load {
 
 struct Link {
     shared: Arc<Shared>,
-    rooms: HashMap<Arc<str>, Subscription>,
+    channels: HashMap<Channel, Subscription>,
     loads: JoinSet<Load>,
     permits: Arc<Semaphore>,
     /// Rooms whose numbers wait to be told, with the packet.
-    telling: VecDeque<(Arc<str>, Vec<u8>)>,
+    telling: VecDeque<(Channel, Vec<u8>)>,
     ticks: u32,
     /// Whether a failing load was told; there is one a room and second.
     complained: bool,
@@ -63,7 +63,7 @@ struct Link {
 pub(super) async fn run(shared: Arc<Shared>, address: Address, mut commands: mpsc::Receiver<Command>) {
     let mut link = Link {
         shared,
-        rooms: HashMap::new(),
+        channels: HashMap::new(),
         loads: JoinSet::new(),
         permits: Arc::new(Semaphore::new(LOADS)),
         telling: VecDeque::new(),
@@ -149,22 +149,26 @@ impl Link {
         self.loads = JoinSet::new();
         self.telling.clear();
         let Some(deliver) = self.shared.deliver() else { return };
-        for (room, subscription) in &mut self.rooms {
+        for (channel, subscription) in &mut self.channels {
             subscription.sequence.load_failed();
-            deliver.alone(room);
+            if channel.sub.is_none() {
+                deliver.alone(&channel.room);
+            }
         }
     }
 
     /// While Redis is away.
     fn note(&mut self, command: &Command) {
         match command {
-            Command::Open(room) => {
-                self.rooms.entry(Arc::clone(room)).or_insert_with(Subscription::new);
-                if let Some(deliver) = self.shared.deliver() {
-                    deliver.alone(room);
+            Command::Open(channel) => {
+                self.channels.entry(channel.clone()).or_insert_with(Subscription::new);
+                if channel.sub.is_none()
+                    && let Some(deliver) = self.shared.deliver()
+                {
+                    deliver.alone(&channel.room);
                 }
             }
-            Command::Close(room) => drop(self.rooms.remove(room)),
+            Command::Close(channel) => drop(self.channels.remove(channel)),
             Command::Check(_) => {}
         }
     }
@@ -178,13 +182,13 @@ impl Link {
         pushed: &mut mpsc::Receiver<Push>,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<(), RedisError> {
-        let channels: Vec<String> = self.rooms.keys().map(|room| self.shared.keys.channel(room)).collect();
+        let channels = self.names(self.channels.keys());
         listening.subscribe(&channels).await?;
         let broken = Arc::clone(&queue.broken);
         let session = Arc::new(Session { commanding: commanding.clone(), broken });
         self.shared.session.store(Some(Arc::clone(&session)));
         self.shared.metrics.degraded.set(0);
-        tracing::info!(rooms = channels.len(), "connected to Redis");
+        tracing::info!(channels = channels.len(), "connected to Redis");
         self.come_back();
         let pings = tokio::spawn(ping(Arc::clone(&session), listening.clone()));
         let mut tick = tokio::time::interval(TICK);
@@ -232,13 +236,18 @@ impl Link {
     /// After a cut every room's lane is made whole from the log.
     fn come_back(&mut self) {
         let now = Instant::now();
-        for subscription in self.rooms.values_mut() {
+        for subscription in self.channels.values_mut() {
             subscription.roster.heard_again(now);
             // What did not come back before the cut says nothing of this session.
             subscription.echoed();
             subscription.asked = true;
             subscription.reload = true;
         }
+    }
+
+    fn names<'a>(&self, channels: impl IntoIterator<Item = &'a Channel>) -> Vec<String> {
+        let name = |channel: &Channel| self.shared.keys.channel_of(&channel.room, channel.sub);
+        channels.into_iter().map(name).collect()
     }
 
     /// Opens and closes rooms, all that wait at once: a thousand rooms are one SUBSCRIBE.
@@ -253,23 +262,23 @@ impl Link {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Open(room) => {
-                    closed.retain(|other| *other != room);
-                    match self.rooms.get_mut(&room) {
+                Command::Open(channel) => {
+                    closed.retain(|other| *other != channel);
+                    match self.channels.get_mut(&channel) {
                         // Its close was overtaken or lost: this is another room, which has been told nothing.
                         Some(subscription) => {
                             subscription.forget_told();
                             // Its chats count from 0, and the other pods still know the old count.
-                            self.shared.send(&room, packet::gone(&self.shared.pod));
-                            self.load(&room, commanding);
+                            self.shared.send(&channel.room, channel.sub, packet::gone(&self.shared.pod));
+                            self.load(&channel, commanding);
                         }
-                        None => opened.push(room),
+                        None => opened.push(channel),
                     }
                 }
-                Command::Check(room) => self.load(&room, commanding),
-                Command::Close(room) => {
-                    opened.retain(|other| *other != room);
-                    closed.push(room);
+                Command::Check(room) => self.load(&Channel::new(&room, None), commanding),
+                Command::Close(channel) => {
+                    opened.retain(|other| *other != channel);
+                    closed.push(channel);
                 }
             }
             next = commands.try_recv().ok();
@@ -278,36 +287,40 @@ impl Link {
         self.open(opened, commanding, listening).await
     }
 
-    async fn open(&mut self, rooms: Vec<Arc<str>>, commanding: &Connection, listening: &Connection) -> bool {
-        if rooms.is_empty() {
+    async fn open(
+        &mut self,
+        channels: Vec<Channel>,
+        commanding: &Connection,
+        listening: &Connection,
+    ) -> bool {
+        if channels.is_empty() {
             return true;
         }
-        let channels: Vec<String> = rooms.iter().map(|room| self.shared.keys.channel(room)).collect();
         // Subscribed first and loaded then, so that nothing falls between the two.
-        let subscribed = listening.subscribe(&channels).await;
-        for room in rooms {
-            self.rooms.insert(Arc::clone(&room), Subscription::new());
-            let here = Here { room: Arc::clone(&room), viewers: 0, senders: 0, messages: 0, stage: 0 };
-            self.telling.push_back((Arc::clone(&room), packet::here(&self.shared.pod, &here)));
+        let subscribed = listening.subscribe(&self.names(&channels)).await;
+        for channel in channels {
+            self.channels.insert(channel.clone(), Subscription::new());
+            let (room, sub) = (Arc::clone(&channel.room), channel.sub);
+            let here = Here { room, sub, viewers: 0, senders: 0, messages: 0, stage: 0 };
+            self.telling.push_back((channel.clone(), packet::here(&self.shared.pod, &here)));
             if subscribed.is_ok() {
-                self.load(&room, commanding);
+                self.load(&channel, commanding);
             }
         }
-        self.shared.metrics.subscriptions.set(self.rooms.len() as i64);
+        self.shared.metrics.subscriptions.set(self.channels.len() as i64);
         subscribed.is_ok()
     }
 
-    async fn close(&mut self, rooms: Vec<Arc<str>>, listening: &Connection) {
-        if rooms.is_empty() {
+    async fn close(&mut self, channels: Vec<Channel>, listening: &Connection) {
+        if channels.is_empty() {
             return;
         }
-        let channels: Vec<String> = rooms.iter().map(|room| self.shared.keys.channel(room)).collect();
-        listening.unsubscribe(&channels).await;
-        for room in rooms {
-            self.rooms.remove(&room);
-            self.shared.send(&room, packet::gone(&self.shared.pod));
+        listening.unsubscribe(&self.names(&channels)).await;
+        for channel in channels {
+            self.channels.remove(&channel);
+            self.shared.send(&channel.room, channel.sub, packet::gone(&self.shared.pod));
         }
-        self.shared.metrics.subscriptions.set(self.rooms.len() as i64);
+        self.shared.metrics.subscriptions.set(self.channels.len() as i64);
     }
 
     /// Tells the next rooms' numbers, as long as half of the queue is left for chats.
@@ -316,26 +329,26 @@ impl Link {
             if self.shared.outgoing.capacity() < OUTGOING / 2 {
                 return;
             }
-            let Some((room, packet)) = self.telling.pop_front() else { return };
-            if let Some(subscription) = self.rooms.get_mut(&room)
-                && self.shared.send(&room, packet)
+            let Some((channel, packet)) = self.telling.pop_front() else { return };
+            if let Some(subscription) = self.channels.get_mut(&channel)
+                && self.shared.send(&channel.room, channel.sub, packet)
             {
                 subscription.was_told(Instant::now());
             }
         }
     }
 
-    /// Starts to load a room's log, unless that is under way.
-    fn load(&mut self, room: &Arc<str>, commanding: &Connection) {
-        let Some(subscription) = self.rooms.get_mut(room) else { return };
+    /// Starts to load a room's log, unless that is under way. A sub-room's channel has none.
+    fn load(&mut self, channel: &Channel, commanding: &Connection) {
+        let Some(subscription) = self.channels.get_mut(channel) else { return };
         subscription.reload = false;
-        if !subscription.sequence.start_load() {
+        if channel.sub.is_some() || !subscription.sequence.start_load() {
             return;
         }
         self.shared.metrics.loads.inc();
         let known = subscription.known();
         let (shared, permits) = (Arc::clone(&self.shared), Arc::clone(&self.permits));
-        let (room, connection) = (Arc::clone(room), commanding.clone());
+        let (room, connection) = (Arc::clone(&channel.room), commanding.clone());
         self.loads.spawn(async move {
             let _permit = permits.acquire().await;
             let answer = shared.scripts.load(&connection, &shared.keys, &room, &known).await;
@@ -345,8 +358,8 @@ impl Link {
 
     /// A subscription that ended without our doing has to be made anew.
     fn ended(&mut self, channel: &str) {
-        let subscription = self.shared.keys.room(channel).and_then(|room| self.rooms.get_mut(room));
-        if let Some(subscription) = subscription {
+        let Some((room, sub)) = self.shared.keys.room(channel) else { return };
+        if let Some(subscription) = self.channels.get_mut(&Channel { room: room.into(), sub }) {
             (subscription.is_cut, subscription.reload) = (true, true);
         }
     }
@@ -356,14 +369,14 @@ impl Link {
     /// some command happens to find the new one.
     async fn subscribe_again(&mut self, everywhere: bool, listening: &Connection) -> bool {
         let mut cut = Vec::new();
-        for (room, subscription) in &mut self.rooms {
+        for (channel, subscription) in &mut self.channels {
             if std::mem::take(&mut subscription.is_cut) || everywhere {
-                cut.push(self.shared.keys.channel(room));
+                cut.push(self.shared.keys.channel_of(&channel.room, channel.sub));
             }
         }
         let subscribed = listening.subscribe(&cut).await;
         if let Err(error) = &subscribed {
-            tracing::warn!(%error, rooms = cut.len(), "rooms of the Redis cluster cannot be subscribed to again");
+            tracing::warn!(%error, channels = cut.len(), "channels of the Redis cluster cannot be subscribed to again");
         }
         subscribed.is_ok()
     }
@@ -374,11 +387,8 @@ impl Link {
         let now = Instant::now();
         self.ticks = self.ticks.wrapping_add(1);
         let here = deliver.here();
-        let missed: Vec<Arc<str>> = here
-            .iter()
-            .filter(|here| !self.rooms.contains_key(&here.room))
-            .map(|here| Arc::clone(&here.room))
-            .collect();
+        let channels = here.iter().map(|here| Channel::new(&here.room, here.sub));
+        let missed = channels.filter(|channel| !self.channels.contains_key(channel)).collect();
         if !self.open(missed, commanding, listening).await {
             return false;
         }
@@ -386,7 +396,8 @@ impl Link {
         let (compare, all_told) = (self.ticks.is_multiple_of(COMPARE), self.telling.is_empty());
         let mut reload = Vec::new();
         for here in here {
-            let Some(subscription) = self.rooms.get_mut(&here.room) else { continue };
+            let channel = Channel::new(&here.room, here.sub);
+            let Some(subscription) = self.channels.get_mut(&channel) else { continue };
             if lost {
                 // Our own packet may be among what was lost.
                 subscription.echoed();
@@ -395,7 +406,7 @@ impl Link {
             // subscription may be lost without a word. On one server the two connections lead to different
             // ones, and the session is over.
             if subscription.is_deaf(now) {
-                tracing::warn!(room = &*here.room, "the room does not hear its own packets");
+                tracing::warn!(room = &*here.room, sub = here.sub, "the room does not hear its own packets");
                 if !listening.is_cluster() {
                     return false;
                 }
@@ -403,21 +414,21 @@ impl Link {
             }
             if all_told && subscription.has_to_tell(&here, now) {
                 let packet = packet::here(&self.shared.pod, &here);
-                self.telling.push_back((Arc::clone(&here.room), packet));
+                self.telling.push_back((channel.clone(), packet));
             }
             subscription.roster.sweep(now);
             if let Some(peers) = subscription.new_peers() {
-                deliver.peers(&here.room, peers);
+                deliver.peers(&here.room, here.sub, peers);
             }
             if lost || subscription.reload || (compare && subscription.is_in_use(now)) {
-                reload.push(Arc::clone(&here.room));
+                reload.push(channel.clone());
             }
-            open.insert(here.room);
+            open.insert(channel);
         }
-        for room in reload {
-            self.load(&room, commanding);
+        for channel in reload {
+            self.load(&channel, commanding);
         }
-        let left = self.rooms.keys().filter(|room| !open.contains(*room)).cloned().collect();
+        let left = self.channels.keys().filter(|channel| !open.contains(*channel)).cloned().collect();
         self.close(left, listening).await;
         true
     }

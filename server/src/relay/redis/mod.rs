@@ -120,9 +120,22 @@ impl Session {
 /// What the link is told.
 #[derive(Debug)]
 enum Command {
-    Open(Arc<str>),
-    Close(Arc<str>),
+    Open(Channel),
+    Close(Channel),
     Check(Arc<str>),
+}
+
+/// The channel of a room, or of one of its sub-rooms. Only a room's own has a priority lane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Channel {
+    room: Arc<str>,
+    sub: Option<u32>,
+}
+
+impl Channel {
+    fn new(room: &Arc<str>, sub: Option<u32>) -> Channel {
+        Channel { room: Arc::clone(room), sub }
+    }
 }
 
 /// A packet to send.
@@ -173,21 +186,29 @@ impl Redis {
 
     pub(super) fn open(&self, room: &Arc<str>) {
         // Not sent: the link's next tick finds the room.
-        let _ = self.shared.commands.try_send(Command::Open(Arc::clone(room)));
+        let _ = self.shared.commands.try_send(Command::Open(Channel::new(room, None)));
     }
 
     pub(super) fn close(&self, room: &Arc<str>) {
-        let _ = self.shared.commands.try_send(Command::Close(Arc::clone(room)));
+        let _ = self.shared.commands.try_send(Command::Close(Channel::new(room, None)));
+    }
+
+    pub(super) fn open_sub(&self, room: &Arc<str>, sub: u32) {
+        let _ = self.shared.commands.try_send(Command::Open(Channel::new(room, Some(sub))));
+    }
+
+    pub(super) fn close_sub(&self, room: &Arc<str>, sub: u32) {
+        let _ = self.shared.commands.try_send(Command::Close(Channel::new(room, Some(sub))));
     }
 
     pub(super) fn check(&self, room: &Arc<str>) {
         let _ = self.shared.commands.try_send(Command::Check(Arc::clone(room)));
     }
 
-    pub(super) fn chat(&self, room: &str, before: u64, chats: &[Event]) {
+    pub(super) fn chat(&self, room: &str, sub: Option<u32>, before: u64, chats: &[Event]) {
         match packet::chat(&self.shared.pod, before, unix_micros(), chats) {
             Some(bytes) if bytes.len() <= packet::MAX_PACKET => {
-                self.shared.send(room, bytes);
+                self.shared.send(room, sub, bytes);
             }
             _ => self.shared.metrics.lost("too_large"),
         }
@@ -262,10 +283,10 @@ impl Shared {
 
     /// Gives a packet to the sender; whether it took it. What does not fit is lost, and the receivers' counts
     /// tell it.
-    fn send(&self, room: &str, bytes: Vec<u8>) -> bool {
+    fn send(&self, room: &str, sub: Option<u32>, bytes: Vec<u8>) -> bool {
         let length = bytes.len();
         let fits = self.outgoing_bytes.fetch_add(length, Ordering::Relaxed) + length <= BYTES
-            && self.outgoing.try_send(Outgoing { channel: self.keys.channel(room), bytes }).is_ok();
+            && self.outgoing.try_send(Outgoing { channel: self.keys.channel_of(room, sub), bytes }).is_ok();
         if !fits {
             self.outgoing_bytes.fetch_sub(length, Ordering::Relaxed);
             self.metrics.lost("queue_full");

@@ -166,13 +166,16 @@ mod tests {
         assert_eq!(sender(&bytes), Some(&b"POD"[..]));
         let expected = Packet::Chat { pod: "POD", before: 7, sent: 99, chats: vec![said, came] };
         assert_eq!(Packet::parse(&bytes), Some(expected));
-        let held = Held { chat: Chat { id: "1".into(), n: 1, ..Chat::default() }, at: 5 };
+        let held = Held { chat: Chat { id: "1".into(), n: 1, ..Chat::default() }, at: 5, sub: None };
         let bytes = format!("Q{}", serde_json::to_string(&held).unwrap());
         assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Held(Box::new(held))));
         let settled = Settled { id: "1".into(), shown: true, by: "mod".into() };
         let bytes = format!("S{}", serde_json::to_string(&settled).unwrap());
         assert_eq!(Packet::parse(bytes.as_bytes()), Some(Packet::Settled(settled)));
-        let here = here("POD", &Here { room: "r".into(), viewers: 3, senders: 2, messages: 40, stage: 1 });
+        let here = here(
+            "POD",
+            &Here { room: "r".into(), sub: None, viewers: 3, senders: 2, messages: 40, stage: 1 },
+        );
         assert_eq!(
             Packet::parse(&here),
             Some(Packet::Here { pod: "POD", viewers: 3, senders: 2, messages: 40, stage: 1 })

@@ -130,7 +130,7 @@ mod tests {
     fn a_room_on_one_pod_is_silent_and_a_shared_one_tells_changes_and_that_it_lives() {
         let mut room = Subscription::new();
         let start = Instant::now();
-        let here = |viewers| Here { room: "r".into(), viewers, senders: 0, messages: 0, stage: 0 };
+        let here = |viewers| Here { room: "r".into(), sub: None, viewers, senders: 0, messages: 0, stage: 0 };
         let told = |room: &mut Subscription, second: u64, viewers| {
             room.has_to_tell(&here(viewers), start + Duration::from_secs(second))
         };
@@ -147,7 +147,7 @@ mod tests {
     fn a_room_that_does_not_hear_itself_is_deaf_and_tells_its_numbers_again() {
         let mut room = Subscription::new();
         let start = Instant::now();
-        let here = Here { room: "r".into(), viewers: 1, senders: 0, messages: 0, stage: 0 };
+        let here = Here { room: "r".into(), sub: None, viewers: 1, senders: 0, messages: 0, stage: 0 };
         assert!(!room.is_deaf(start), "nothing was told");
         assert!(room.has_to_tell(&here, start));
         assert!(!room.is_deaf(start + 2 * ECHO), "it waits to be sent");

@@ -341,3 +341,56 @@ fn who_comes_in_is_told_on_the_chat_lane_and_is_no_history() {
     assert_eq!(room.take(now).chat.len(), 2);
     assert_eq!(room.enter(None, 0).history.len(), 1);
 }
+
+#[test]
+fn a_sub_room_that_opens_later_stands_where_its_sibling_does_and_nothing_was_said_in_it() {
+    let (mut room, now) = room();
+    room.priority(gift(&room), now).unwrap();
+    room.chat(chat("a"), true, now);
+    room.take(now);
+    room.priority(gift(&room), now).unwrap();
+    // Its second gift is not flushed yet: here nobody waits for a flush, so it counts as told.
+    let sibling = room.sibling(3, now);
+    let back = "E.0".parse().unwrap();
+    let entry = sibling.enter(Some(&back), 0);
+    assert_eq!((entry.epoch.as_str(), entry.offset, entry.recovered), ("E", 2, true));
+    assert_eq!((entry.missed.len(), entry.history.len(), entry.from), (2, 0, 1));
+}
+
+#[test]
+fn where_a_viewer_stands_in_the_lane_goes_by_the_last_flush_that_was_written_to_it() {
+    let (mut room, now) = room();
+    let offset = |room: &State, written| room.seen(written).map(|position| position.offset);
+    assert_eq!(offset(&room, 0), Some(0));
+    room.priority(gift(&room), now).unwrap();
+    room.take(now);
+    assert_eq!((offset(&room, 0), offset(&room, 1)), (Some(0), Some(1)), "on its way, and written");
+    room.flushed(now);
+    room.priority(gift(&room), now).unwrap();
+    assert_eq!(offset(&room, 1), Some(1), "what waits is not seen");
+    room.take(now);
+    assert_eq!(offset(&room, 0), None, "two flushes back: nobody is");
+    room.flushed(now);
+    // The epoch's end is told with the next flush: until then a viewer has no place in the new one.
+    room.opened(Opening { epoch: "F".into(), ..Opening::default() }, true, now);
+    assert_eq!(room.seen(2), None);
+    assert_eq!(room.take(now).sequence, 3);
+    assert_eq!((room.seen(2), room.seen(3)), (None, Some("F.0".parse().unwrap())));
+}
+
+#[test]
+fn each_channel_counts_what_was_published_on_it() {
+    let now = Instant::now();
+    let mut room = opened(Settings { relayed: true, ..Settings::default() }, now);
+    let flush = |room: &mut State| {
+        room.chat(chat("a"), true, now);
+        let batch = room.take(now);
+        room.flushed(now);
+        (batch.channel, batch.published)
+    };
+    assert_eq!((flush(&mut room), flush(&mut room)), ((None, 0), (None, 1)));
+    let elsewhere = room.set_channel(Some(0), 0);
+    assert_eq!((flush(&mut room), flush(&mut room)), ((Some(0), 0), (Some(0), 1)));
+    assert_eq!(room.set_channel(None, elsewhere), 2);
+    assert_eq!(flush(&mut room), (None, 2));
+}

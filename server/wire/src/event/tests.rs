@@ -34,6 +34,8 @@ fn joined_carries_the_mode_flat() {
         offset: 7,
         recovered: true,
         viewers: 2,
+        sub: None,
+        sub_viewers: None,
         mode: Mode { anonymous: "watch".into(), max_length: 100, ..Mode::default() },
         history: vec![],
         pinned: vec![],

@@ -1,9 +1,6 @@
 //! What arrives: pushed packets and loaded logs, on their way to the rooms.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use danmu_wire::{Event, Lane};
 
@@ -12,7 +9,7 @@ use crate::relay::{
     Deliver, Opening,
     peers::Arrived,
     redis::{
-        Connection, Session,
+        Channel, Connection, Session,
         packet::{self, Packet},
         unix_micros,
     },
@@ -22,7 +19,8 @@ use crate::relay::{
 impl Link {
     pub(super) fn loaded(&mut self, Load { room, answer }: Load, session: &Session) {
         let Some(deliver) = self.shared.deliver() else { return };
-        let Some(subscription) = self.rooms.get_mut(&room) else { return };
+        let channel = Channel::new(&room, None);
+        let Some(subscription) = self.channels.get_mut(&channel) else { return };
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -51,22 +49,22 @@ impl Link {
             deliver.opened(&room, Opening { epoch: answer.epoch, offset, log: loaded.events });
         } else {
             if loaded.lost > 0 {
-                deliver.gap(&room, Lane::Priority, Some(loaded.lost));
+                deliver.gap(&room, None, Lane::Priority, Some(loaded.lost));
             }
-            self.deliver(&*deliver, &room, loaded.events);
+            self.deliver(&*deliver, &channel, loaded.events);
         }
         if loaded.again {
-            self.load(&room, &session.commanding);
+            self.load(&channel, &session.commanding);
         }
     }
 
     /// Delivers priority events; what a full room does not take comes again from the log.
-    fn deliver(&mut self, deliver: &dyn Deliver, room: &Arc<str>, events: Vec<Event>) {
-        let Some(subscription) = self.rooms.get_mut(room) else { return };
+    fn deliver(&mut self, deliver: &dyn Deliver, channel: &Channel, events: Vec<Event>) {
+        let Some(subscription) = self.channels.get_mut(channel) else { return };
         for event in events {
             let offset = event.offset().unwrap_or_default();
             subscription.used = Some(Instant::now());
-            if deliver.priority(room, event).is_err() {
+            if deliver.priority(&channel.room, event).is_err() {
                 subscription.sequence.take_back(offset);
                 subscription.reload = true;
                 return;
@@ -76,22 +74,17 @@ impl Link {
 
     /// Takes one pushed message.
     pub(super) fn take(&mut self, channel: &str, bytes: &[u8], commanding: &Connection) {
-        let Some((room, _)) = self.shared.keys.room(channel).and_then(|room| self.rooms.get_key_value(room))
-        else {
-            return;
-        };
-        let room = Arc::clone(room);
+        let Some((room, sub)) = self.shared.keys.room(channel) else { return };
+        let channel = Channel { room: room.into(), sub };
+        let room = &channel.room;
+        let Some(subscription) = self.channels.get_mut(&channel) else { return };
         if packet::sender(bytes) == Some(self.shared.pod.as_bytes()) {
-            if let Some(subscription) = self.rooms.get_mut(&room) {
-                subscription.echoed();
-            }
-            return;
+            return subscription.echoed();
         }
         let (Some(packet), Some(deliver)) = (Packet::parse(bytes), self.shared.deliver()) else {
             return self.shared.metrics.lost("unreadable");
         };
         self.shared.metrics.received.inc();
-        let Some(subscription) = self.rooms.get_mut(&room) else { return };
         let now = Instant::now();
         match packet {
             Packet::Chat { pod, before, sent, chats } => {
@@ -100,37 +93,39 @@ impl Link {
                 match subscription.roster.chat(pod, before, chats.len() as u64, now) {
                     Arrived::Late => return self.shared.metrics.lost("late"),
                     Arrived::Next { lost: 0 } => {}
-                    Arrived::Next { lost } => deliver.gap(&room, Lane::Chat, Some(lost)),
+                    Arrived::Next { lost } => deliver.gap(room, sub, Lane::Chat, Some(lost)),
                 }
-                deliver.chat(&room, chats);
+                deliver.chat(room, sub, chats);
             }
             Packet::Here { pod, viewers, senders, messages, stage } => {
                 subscription.asked |= subscription.roster.here(pod, viewers, senders, now);
                 subscription.roster.load(pod, messages, stage);
                 if let Some(peers) = subscription.new_peers() {
-                    deliver.peers(&room, peers);
+                    deliver.peers(room, sub, peers);
                 }
             }
             Packet::Gone { pod } => subscription.roster.gone(pod),
+            // A sub-room's channel is for chats and numbers alone.
+            _ if sub.is_some() => self.shared.metrics.lost("unreadable"),
             Packet::Priority { epoch, offset, event } => {
                 match subscription.sequence.push(epoch, offset, event) {
                     Step::Wait => {}
-                    Step::Deliver(events) => self.deliver(&*deliver, &room, events),
-                    Step::Load => self.load(&room, commanding),
+                    Step::Deliver(events) => self.deliver(&*deliver, &channel, events),
+                    Step::Load => self.load(&channel, commanding),
                 }
             }
             Packet::Epoch(epoch) => {
                 if epoch != subscription.sequence.epoch() {
-                    self.load(&room, commanding);
+                    self.load(&channel, commanding);
                 }
             }
-            Packet::Held(held) => deliver.held(&room, *held),
-            Packet::Settled(settled) => deliver.settled(&room, &settled),
+            Packet::Held(held) => deliver.held(room, *held),
+            Packet::Settled(settled) => deliver.settled(room, &settled),
             Packet::Moderate(change) => {
                 // A load that is under way may have looked before this, and would undo it.
                 subscription.reload |= subscription.sequence.is_loading();
-                if let Err(error) = deliver.moderate(&room, &change) {
-                    tracing::warn!(room = &*room, %error, "a mute or ban of another pod does not fit");
+                if let Err(error) = deliver.moderate(room, &change) {
+                    tracing::warn!(room = &**room, %error, "a mute or ban of another pod does not fit");
                 }
             }
         }
