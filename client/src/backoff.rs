@@ -37,7 +37,9 @@ mod tests {
             let waits: Vec<Duration> = (0..200)
                 .map(|_| {
                     let mut backoff = Backoff::default();
-                    (0..tries).for_each(|_| drop(backoff.next()));
+                    (0..tries).for_each(|_| {
+                        backoff.next();
+                    });
                     backoff.next()
                 })
                 .collect();
