@@ -99,7 +99,7 @@ impl Options {
 
     /// Which part of a divided room, as `joined` told it.
     #[must_use]
-    pub fn sub(self, sub: Option<u32>) -> Options {
+    pub fn sub_room(self, sub: Option<u32>) -> Options {
         Options { sub, ..self }
     }
 
