@@ -60,7 +60,8 @@ fn fresh(owner: &Owner, name: &str) -> Secret {
     Secret { metadata: owner.meta(name.to_owned()), data: Some([entry].into()), ..Secret::default() }
 }
 
-fn read(name: &str, secret: &Secret) -> Result<(Keys, String), KeysError> {
+/// What is in a Secret: which keys, and the admin token.
+pub(crate) fn read(name: &str, secret: &Secret) -> Result<(Keys, String), KeysError> {
     let empty = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&empty);
     let has = |key: &str| data.get(key).is_some_and(|value| !value.0.is_empty());

@@ -1,9 +1,12 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 // Where `npm run dev` finds a server for rooms and sockets.
 const server = 'http://127.0.0.1:8080';
 
 export default defineConfig({
+  // The page is the SDK's first user, and takes it as it is here.
+  resolve: { alias: { '@danmu/viewer': fileURLToPath(new URL('sdk/src/index.ts', import.meta.url)) } },
   build: {
     target: 'es2022',
     modulePreload: { polyfill: false },
@@ -20,5 +23,5 @@ export default defineConfig({
       },
     },
   },
-  test: { include: ['test/**/*.test.ts'] },
+  test: { include: ['test/**/*.test.ts', 'sdk/test/**/*.test.ts'] },
 });

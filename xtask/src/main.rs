@@ -12,6 +12,7 @@ mod go;
 mod image;
 mod openapi;
 mod page;
+mod sdk;
 mod server;
 mod soak;
 mod test;
@@ -93,6 +94,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the protocol's table of the TypeScript SDK from danmu-wire.
+    Sdk {
+        /// Write nothing; fail if the file differs from the types.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -110,6 +117,7 @@ fn main() -> ExitCode {
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
         Task::Openapi { check } => openapi::run(check),
+        Task::Sdk { check } => sdk::run(check),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

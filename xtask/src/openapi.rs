@@ -13,16 +13,17 @@ pub(crate) fn run(check: bool) -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("danmu-server openapi: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    keep(&root().join("server/openapi.json"), &output.stdout, check)
+    keep(&root().join("server/openapi.json"), &output.stdout, check, "openapi")
 }
 
-fn keep(path: &Path, document: &[u8], check: bool) -> Result<(), String> {
+/// Writes a generated file, or compares it; `task` is what writes it.
+pub(crate) fn keep(path: &Path, document: &[u8], check: bool, task: &str) -> Result<(), String> {
     if !check {
         return fs::write(path, document)
             .map_err(|error| format!("{}: cannot be written: {error}", path.display()));
     }
     if fs::read(path).ok().as_deref() != Some(document) {
-        return Err(format!("{}: differs from the code; run `cargo xtask openapi`", path.display()));
+        return Err(format!("{}: differs from the code; run `cargo xtask {task}`", path.display()));
     }
     Ok(())
 }
@@ -35,10 +36,10 @@ mod tests {
     fn the_check_fails_on_a_file_that_is_missing_or_edited() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("openapi.json");
-        assert!(keep(&path, b"{}", true).unwrap_err().contains("run `cargo xtask openapi`"));
-        keep(&path, b"{}", false).unwrap();
-        keep(&path, b"{}", true).unwrap();
+        assert!(keep(&path, b"{}", true, "openapi").unwrap_err().contains("run `cargo xtask openapi`"));
+        keep(&path, b"{}", false, "openapi").unwrap();
+        keep(&path, b"{}", true, "openapi").unwrap();
         fs::write(&path, "edited").unwrap();
-        assert!(keep(&path, b"{}", true).is_err());
+        assert!(keep(&path, b"{}", true, "openapi").is_err());
     }
 }

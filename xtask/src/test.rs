@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     autobahn, charts,
     commands::{cargo, exists, program, root, step},
-    crds, demo, e2e, fuzz, go, openapi, page,
+    crds, demo, e2e, fuzz, go, openapi, page, sdk,
     server::target,
     soak,
 };
@@ -27,6 +27,8 @@ pub(crate) fn run(fast: bool) -> Result<(), String> {
     step("format of the fuzz targets", cargo(&fuzz_targets))?;
     println!("==> generated CRDs");
     crds::run(&root(), true)?;
+    println!("==> generated table of the TypeScript SDK");
+    sdk::run(true)?;
     charts::run()?;
     if !page::has_npm() {
         return Err("npm is missing: install Node.js 20.19 or newer (the page is part of the tests)".into());

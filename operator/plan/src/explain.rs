@@ -34,6 +34,11 @@ impl Plan {
         lines
     }
 
+    /// Why one room is where it is, hot or not.
+    pub fn reason_of(&self, fleet: &Fleet, room: &str) -> Option<String> {
+        self.rooms.iter().find(|planned| planned.name == room).map(|planned| planned.line(fleet))
+    }
+
     fn replicas_line(&self) -> String {
         let replicas = &self.replicas;
         let why = match replicas.reason {

@@ -1,4 +1,4 @@
-import type { Placing, Role, Size } from './protocol';
+import type { Placing, Role, Size } from '@danmu/viewer';
 
 export interface AllowedStyle { colors: boolean; modes: readonly Placing[]; sizes: readonly Size[] }
 

@@ -1,5 +1,5 @@
 import { element } from './dom';
-import type { Gift, Notice, Super } from './protocol';
+import type { Gift, Notice, Super } from '@danmu/viewer';
 
 const MOST_GIFTS = 4;
 const MOST_PINNED = 3;

@@ -1,6 +1,6 @@
 import { allowedStyle, COLORS, type AllowedStyle } from './allowed-style';
 import { element } from './dom';
-import type { Placing, Policy, Refused, Role, Size, Style } from './protocol';
+import type { Placing, Policy, Refused, Role, Size, Style } from '@danmu/viewer';
 
 /** What to say: the text and only what differs from the plain style. */
 export interface Draft extends Partial<Style> { text: string }

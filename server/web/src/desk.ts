@@ -1,6 +1,6 @@
 import { sentence } from './composer';
 import { element } from './dom';
-import type { Action, Chat, Refused, Role } from './protocol';
+import type { Action, Chat, Refused, Role } from '@danmu/viewer';
 
 /** Answers awaited; a server that never answers must not fill the memory. */
 const MOST_UNANSWERED = 20;
@@ -18,10 +18,9 @@ export class Desk {
   readonly #held: HTMLElement;
   readonly #words: HTMLElement;
   readonly #refs = new Map<string, Action>();
-  #sent = 0;
 
-  /** @param send asks the server; false when there is no connection. */
-  constructor(private readonly send: (ref: string, action: Action) => boolean) {
+  /** @param send asks the server; answers the answer's `ref`, or nothing when there is no connection. */
+  constructor(private readonly send: (action: Action) => string | undefined) {
     this.#slow = element('select', { test: 'slow-mode', attributes: { 'aria-label': 'Slow mode' } },
       ...SLOW_CHOICES.map(([seconds, name]) => element('option', { text: `Slow mode: ${name}`, attributes: { value: String(seconds) } })));
     this.#slow.addEventListener('change', () => this.act({ do: 'slow_mode', seconds: Number(this.#slow.value) }));
@@ -34,8 +33,8 @@ export class Desk {
   }
 
   act(action: Action): void {
-    const ref = `m${++this.#sent}`;
-    if (!this.send(ref, action)) {
+    const ref = this.send(action);
+    if (ref === undefined) {
       this.#tell('Not done: there is no connection just now.');
       return;
     }

@@ -1,5 +1,5 @@
 import { element } from './dom';
-import type { Action, Chat, Gift, Notice, Super } from './protocol';
+import type { Action, Chat, Gift, Notice, Super } from '@danmu/viewer';
 import type { Marks } from './stage';
 
 const MOST_LINES = 100;

@@ -1,6 +1,6 @@
 import './style.css';
 import { element } from './dom';
-import { isRoomId } from './protocol';
+import { isRoomId } from '@danmu/viewer';
 import { RoomPage } from './room-page';
 import { RoomsPage } from './rooms-page';
 import { takeIdentity } from './token';

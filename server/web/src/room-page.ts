@@ -1,15 +1,14 @@
+import {
+  DanmuViewer, RecentSet,
+  type Ack, type Chat, type Clock, type ConnectionState, type Gap, type Joined, type Policy, type Refused, type Removed,
+  type RoomEvent, type Stats,
+} from '@danmu/viewer';
 import { Banners } from './banners';
 import { Composer, sentence, type Draft } from './composer';
-import { RoomConnection, type ConnectionState } from './connection';
 import { Desk, isModerator } from './desk';
 import { element, plural } from './dom';
-import { Feed } from './feed';
-import { canInflate, inflateRaw } from './frames';
-import type { Socket } from './link';
 import { Log } from './log';
 import { playPicture } from './picture';
-import type { Ack, Chat, Gap, Joined, Policy, Refused, Removed, RoomEvent, Stats } from './protocol';
-import { RecentSet } from './recent';
 import { Stage, type Marks } from './stage';
 import { Timeline } from './timeline';
 import { forgetToken, type Identity } from './token';
@@ -29,13 +28,11 @@ export class RoomPage {
   readonly #composer: Composer;
   readonly #desk: Desk | undefined;
   readonly #timeline = new Timeline(browserClock);
-  readonly #feed: Feed;
   /** By `ref`: what was said, and whether it goes into a replay. */
   readonly #unanswered = new Map<string, Draft & { kept: boolean }>();
   readonly #own = new RecentSet(200);
   readonly #onlyYou = new RecentSet(200);
-  #connection: RoomConnection | undefined;
-  #sends = 0;
+  #viewer: DanmuViewer | undefined;
   #hideSampled: ReturnType<typeof setTimeout> | undefined;
 
   constructor(root: HTMLElement, private readonly room: string, private identity: Identity | undefined) {
@@ -46,7 +43,7 @@ export class RoomPage {
     const list = element('ol', { class: 'log', test: 'log', attributes: { tabindex: '0', 'aria-label': 'Messages' } });
     this.#composer = new Composer(identity?.role ?? 'viewer', (draft) => this.#say(draft));
     this.#desk = isModerator(identity?.role)
-      ? new Desk((ref, action) => this.#connection?.moderate(ref, action) ?? false)
+      ? new Desk((action) => this.#viewer?.moderate(action))
       : undefined;
     const desk = this.#desk ? [this.#desk.panel] : [];
     root.replaceChildren(
@@ -62,39 +59,27 @@ export class RoomPage {
     this.#banners = new Banners(screen);
     this.#log = new Log(list, this.#desk && ((action) => this.#desk?.act(action)));
     this.#timeline.bar.hidden = true;
-    this.#feed = new Feed({
-      room, token: identity?.token, clock: browserClock, random: Math.random,
-      fetch: (path, headers) => fetch(path, { headers }),
-      position: () => this.#timeline.position(),
-      onEvent: (event) => this.#show(event),
-      onReplay: (replay) => { this.#timeline.bar.hidden = !replay; },
-      onTrouble: (words) => { this.#sampled.textContent = words ? sentence(words) : ''; },
-    });
   }
 
   connect(): void {
-    this.#connection?.stop();
-    this.#connection = new RoomConnection({
-      room: this.room,
-      origin: location.origin,
-      token: this.identity?.token,
-      open: (url, protocols) => new WebSocket(url, protocols) as Socket,
-      clock: browserClock,
-      random: Math.random,
-      inflate: canInflate() ? inflateRaw : undefined,
-      onJoined: (joined, lost) => this.#joined(joined, lost),
-      onHistory: (history) => { for (const chat of history) this.#log.chat(chat, this.#marks(chat)); },
-      onEvent: (event) => this.#show(event),
-      onState: (state) => this.#state(state),
+    this.#viewer?.stop();
+    const viewer = new DanmuViewer({
+      url: location.origin, room: this.room, token: this.identity?.token, position: () => this.#timeline.position(),
     });
-    this.#connection.start();
+    viewer.on('joined', (joined, lost) => this.#joined(joined, lost));
+    viewer.on('history', (history) => { for (const chat of history) this.#log.chat(chat, this.#marks(chat)); });
+    viewer.on('event', (event) => this.#show(event));
+    viewer.on('state', (state) => this.#state(state));
+    viewer.on('replay', (replay) => { this.#timeline.bar.hidden = !replay; });
+    viewer.on('trouble', (words) => { this.#sampled.textContent = words ? sentence(words) : ''; });
+    this.#viewer = viewer.start();
   }
 
   #say(draft: Draft): boolean {
-    const ref = String(++this.#sends);
-    const at = this.#feed.at();
-    if (!this.#connection?.say({ ...draft, ref, ...(at === undefined ? {} : { at }) })) return false;
-    this.#unanswered.set(ref, { ...draft, kept: at !== undefined });
+    const kept = this.#viewer?.at() !== undefined;
+    const ref = this.#viewer?.say(draft);
+    if (ref === undefined) return false;
+    this.#unanswered.set(ref, { ...draft, kept });
     const [oldest] = this.#unanswered.keys();
     if (oldest !== undefined && this.#unanswered.size > MOST_UNANSWERED) this.#unanswered.delete(oldest);
     return true;
@@ -111,7 +96,6 @@ export class RoomPage {
   #policy(policy: Policy): void {
     this.#composer.setPolicy(policy, this.identity !== undefined);
     this.#desk?.setSlowMode(policy.slowModeSeconds);
-    this.#feed.set(policy.onDemand);
   }
 
   #show(event: RoomEvent): void {
@@ -157,14 +141,14 @@ export class RoomPage {
     if (ack.held) return this.#composer.hint('A moderator looks at your message first.');
     if (!ack.shown) this.#onlyYou.add(ack.id);
     // Where it is fetched, nobody sends it back.
-    if (said?.kept && ack.shown && this.#feed.at() !== undefined) this.#showOwn(ack.id, said);
+    if (said?.kept && ack.shown && this.#viewer?.at() !== undefined) this.#showOwn(ack.id, said);
     // The message itself may have come with the room's frame already.
     this.#stage.markOwn(ack.id);
     this.#log.markOwn(ack.id);
   }
 
   #showOwn(id: string, { kept: _, ...draft }: Draft & { kept: boolean }): void {
-    this.#feed.showed(id);
+    this.#viewer?.showed(id);
     const { role = 'viewer', user } = this.identity ?? {};
     this.#chat({ ev: 'chat', id, mode: 'scroll', size: 'normal', n: 1, role, ...(user ? { user } : {}), ...draft });
   }
@@ -230,7 +214,7 @@ export class RoomPage {
   }
 }
 
-const browserClock = {
+const browserClock: Clock = {
   now: () => performance.now(),
   after: (ms: number, step: () => void) => {
     const timer = setTimeout(step, ms);

@@ -1,5 +1,5 @@
 import { element, plural } from './dom';
-import { isRoomId } from './protocol';
+import { isRoomId } from '@danmu/viewer';
 
 interface RoomEntry { id: string; viewers: number }
 

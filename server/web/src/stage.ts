@@ -1,6 +1,6 @@
 import Danmaku from 'danmaku/dist/esm/danmaku.dom.js';
 import { element } from './dom';
-import type { Chat } from './protocol';
+import type { Chat } from '@danmu/viewer';
 
 /** More than this at once is read by nobody (the cap of DanmakuFlameMaster, too). */
 const MOST_VISIBLE = 80;

@@ -1,5 +1,5 @@
 import { element } from './dom';
-import type { Clock } from './link';
+import type { Clock } from '@danmu/viewer';
 
 /** The page has no video of its own: its timeline is so long. */
 const LENGTH_S = 2 * 60 * 60;

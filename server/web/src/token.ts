@@ -1,4 +1,4 @@
-import type { Role } from './protocol';
+import type { Role } from '@danmu/viewer';
 
 /** Who the page is, as the token says; the server alone judges whether the token is good. */
 export interface Identity { token: string; user?: string; role: Role }

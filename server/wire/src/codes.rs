@@ -64,6 +64,11 @@ close_codes! {
 }
 
 impl CloseCode {
+    /// The code of a close frame, if it is one of ours.
+    pub fn from_code(code: u16) -> Option<CloseCode> {
+        CloseCode::ALL.iter().copied().find(|known| known.code() == code)
+    }
+
     /// Whether a client should come back (with full jitter) after this code.
     pub const fn reconnect(self) -> bool {
         let code = self.code();

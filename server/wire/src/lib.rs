@@ -10,6 +10,7 @@ mod desk;
 mod event;
 pub mod frame;
 mod kinds;
+mod names;
 mod op;
 mod position;
 
@@ -21,6 +22,7 @@ pub use event::{
     Removed, Role, Size, Stats, Style,
 };
 pub use kinds::{Custom, Enter, Super};
+pub use names::{action_names, event_names, op_names};
 pub use op::{BadOp, Join, Moderate, Op, Say};
 pub use position::{BadPosition, Position};
 

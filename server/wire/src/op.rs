@@ -1,6 +1,6 @@
 //! Viewer → server: every text message is one operation.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Action, Position, event::Style};
 
@@ -8,7 +8,7 @@ use crate::{Action, Position, event::Style};
 pub(crate) const MAX_REFERENCE: usize = 64;
 
 /// What a viewer asks for. The tag is `op`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
     /// Say something in the room.
@@ -27,15 +27,15 @@ pub enum Op {
 }
 
 /// Say something in the room.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Say {
     /// Plain text.
     pub text: String,
     /// The client's own mark, echoed in `ack` and `refused`.
-    #[serde(default, rename = "ref")]
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// Where in the video, in milliseconds from its beginning; counts only where chat is fetched.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
     /// How it should look.
     #[serde(flatten)]
@@ -43,10 +43,10 @@ pub struct Say {
 }
 
 /// Keep order in the room.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moderate {
     /// The client's own mark, echoed in `done` and `refused`.
-    #[serde(default, rename = "ref")]
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// What to do.
     #[serde(flatten)]
@@ -54,12 +54,12 @@ pub struct Moderate {
 }
 
 /// Enter a room.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Join {
     /// The room's id.
     pub room: String,
     /// `<epoch>.<offset>` seen before.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// The sub-room, by number: that of a friend, or the one that `joined` told. One that the room does not have counts as
     /// none.
@@ -146,6 +146,21 @@ mod tests {
             panic!()
         };
         assert_eq!(join.position(), Some("E.4".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for op in [
+            r##"{"op":"say","text":"hi","ref":"1","at":7,"mode":"top","color":"#ff00aa","size":"large"}"##,
+            r#"{"op":"say","text":"hi"}"#,
+            r#"{"op":"join","room":"a"}"#,
+            r#"{"op":"join","room":"a","since":"E.4"}"#,
+            r#"{"op":"moderate","ref":"7","do":"mute","user":"u1","seconds":60}"#,
+            r#"{"op":"token","token":"x"}"#,
+            r#"{"op":"ping"}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&Op::parse(op).unwrap()).unwrap(), op);
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-import { Backoff } from './backoff';
-import { afterClose, closeWords } from './close-codes';
-import type { Inflate } from './frames';
-import { Link, type Clock, type Socket } from './link';
-import { PROTOCOL_DEFLATE, PROTOCOL_JSON, type Action, type Chat, type Joined, type Move, type RoomEvent, type Say } from './protocol';
-import { RecentSet } from './recent';
+import { Backoff } from './backoff.ts';
+import { afterClose, closeWords, TOKEN_EXPIRED } from './close-codes.ts';
+import type { Inflate } from './frames.ts';
+import { Link, type Clock, type Socket } from './link.ts';
+import type { Action, Chat, Joined, Move, RoomEvent, Say } from './protocol.ts';
+import { RecentSet } from './recent.ts';
+import { PROTOCOL_DEFLATE, PROTOCOL_JSON, PROTOCOL_TOKEN_PREFIX } from './table.ts';
 
 export type ConnectionState =
   | { kind: 'connecting' }
@@ -15,9 +16,14 @@ export type ConnectionState =
 
 export interface ConnectionOptions {
   room: string;
-  /** The page's origin, for example `https://danmu.example`. */
+  /** The servers' address, for example `https://danmu.example`. */
   origin: string;
-  token?: string | undefined;
+  /** Asked before each connection when it is a function: then an expired one is no end. */
+  token?: string | (() => string | undefined) | undefined;
+  /** From where on the priority lane, as `position` told it. */
+  since?: string | undefined;
+  /** Which part of a divided room, as `joined` told it. */
+  sub?: number | undefined;
   /** `new WebSocket(url, protocols)` */
   open: (url: string, protocols: string[]) => Socket;
   clock: Clock;
@@ -53,6 +59,7 @@ export class RoomConnection {
   #joinedAt = 0;
   #epoch = '';
   #offset = 0;
+  #sub: number | undefined;
   /** The last place on the lane that was shown: a gift may stand for several before it. */
   #shown = 0;
   #stopped = false;
@@ -64,6 +71,19 @@ export class RoomConnection {
   constructor(private readonly options: ConnectionOptions) {
     this.#backoff = new Backoff(options.random);
     this.#moveBackoff = new Backoff(options.random);
+    const [, epoch, offset] = /^([0-9A-Za-z]{1,32})\.(\d{1,15})$/.exec(options.since ?? '') ?? [];
+    if (epoch !== undefined) [this.#epoch, this.#offset] = [epoch, Number(offset)];
+    this.#sub = options.sub;
+  }
+
+  /** How far the priority lane was seen, as `since` takes it. */
+  get position(): string | undefined {
+    return this.#epoch ? `${this.#epoch}.${this.#offset}` : undefined;
+  }
+
+  /** The part of a divided room that this viewer is in. */
+  get sub(): number | undefined {
+    return this.#sub;
   }
 
   start(): void {
@@ -102,14 +122,16 @@ export class RoomConnection {
     url.protocol = tls ? 'wss:' : 'ws:';
     url.hash = '';
     url.searchParams.set('room', this.options.room);
-    if (this.#epoch) url.searchParams.set('since', `${this.#epoch}.${this.#offset}`);
+    if (this.position !== undefined) url.searchParams.set('since', this.position);
+    if (this.#sub !== undefined) url.searchParams.set('sub', String(this.#sub));
     return url.href;
   }
 
   #openLink(address: string): Link {
-    const { token, inflate, open, clock } = this.options;
+    const { token: given, inflate, open, clock } = this.options;
+    const token = typeof given === 'function' ? given() : given;
     const protocols = inflate ? [PROTOCOL_DEFLATE, PROTOCOL_JSON] : [PROTOCOL_JSON];
-    if (token) protocols.push(`token.${token}`);
+    if (token) protocols.push(PROTOCOL_TOKEN_PREFIX + token);
     return new Link(open(address, protocols), clock, inflate ?? (() => Promise.reject(new Error('not offered'))), {
       events: (link, events) => this.#take(link, events),
       closed: (link, code, reason) => this.#closed(link, code, reason),
@@ -163,6 +185,7 @@ export class RoomConnection {
     if (joined.epoch !== this.#epoch) this.#shown = 0;
     this.#offset = joined.epoch === this.#epoch ? Math.max(this.#offset, joined.offset) : joined.offset;
     this.#epoch = joined.epoch;
+    this.#sub = joined.sub;
     this.#joinedAt = this.options.clock.now();
     if (link === this.#next) {
       const old = this.#current;
@@ -205,7 +228,9 @@ export class RoomConnection {
   }
 
   #comeBack(link: Link, code: number, reason: string): void {
-    const next = afterClose(code);
+    const asked = afterClose(code);
+    // A function has a fresh one the next time; what is not valid stays so.
+    const next = code === TOKEN_EXPIRED && typeof this.options.token === 'function' ? 'retry' : asked;
     const words = closeWords(code, reason);
     if (next !== 'retry') {
       this.#stopped = true;

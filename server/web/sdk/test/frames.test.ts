@@ -1,7 +1,7 @@
 import { deflateRawSync } from 'node:zlib';
 import { describe, expect, it, vi } from 'vitest';
-import { FrameReader, inflateRaw } from '../src/frames';
-import type { RoomEvent } from '../src/protocol';
+import { FrameReader, inflateRaw } from '../src/frames.ts';
+import type { RoomEvent } from '../src/protocol.ts';
 
 const frame = (id: string) => JSON.stringify([{ ev: 'notice', id, text: id }]);
 const deflated = (text: string) => new Uint8Array(deflateRawSync(text)).buffer;

@@ -1,6 +1,6 @@
-import type { Clock } from './link';
-import type { OnDemand, Placed } from './protocol';
-import { Replay, type ReplayOptions } from './replay';
+import type { Clock } from './link.ts';
+import type { OnDemand, Placed } from './protocol.ts';
+import { Replay, type ReplayOptions } from './replay.ts';
 
 /**
  * How far behind the live position the page shows what it fetches: until it is recorded (about a second),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { afterClose, closeWords } from '../src/close-codes';
+import { afterClose, closeWords } from '../src/close-codes.ts';
 
 describe('after a close', () => {
   it.each([1001, 1006, 1011, 1012, 4000, 4001, 4008, 4010, 4013, 4014, 4499])('%i: comes back', (code) => {

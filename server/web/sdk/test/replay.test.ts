@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { Feed } from '../src/feed';
-import { Replay, type Answer } from '../src/replay';
-import { FakeClock, settle } from './fake-network';
+import { Feed } from '../src/feed.ts';
+import { Replay, type Answer } from '../src/replay.ts';
+import { FakeClock, settle } from './fake-network.ts';
 
 const chat = (at: number, id = `at-${at}`) => ({ at, ev: 'chat', id, text: id });
 

@@ -1,7 +1,7 @@
-import type { ConnectionOptions, ConnectionState } from '../src/connection';
-import { RoomConnection } from '../src/connection';
-import type { Clock, Socket } from '../src/link';
-import type { Chat, Joined, RoomEvent } from '../src/protocol';
+import type { ConnectionOptions, ConnectionState } from '../src/connection.ts';
+import { RoomConnection } from '../src/connection.ts';
+import type { Clock, Socket } from '../src/link.ts';
+import type { Chat, Joined, RoomEvent } from '../src/protocol.ts';
 
 export class FakeClock implements Clock {
   #now = 0;

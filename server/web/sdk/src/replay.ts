@@ -1,7 +1,7 @@
-import { Backoff } from './backoff';
-import type { Clock } from './link';
-import { readPlaced, type Placed } from './protocol';
-import { RecentSet } from './recent';
+import { Backoff } from './backoff.ts';
+import type { Clock } from './link.ts';
+import { readPlaced, type Placed } from './protocol.ts';
+import { RecentSet } from './recent.ts';
 
 /** The part of a `Response` that the page uses; tests bring their own. */
 export interface Answer {
@@ -12,7 +12,7 @@ export interface Answer {
 
 export interface ReplayOptions {
   room: string;
-  token?: string | undefined;
+  token?: string | (() => string | undefined) | undefined;
   fetch: (path: string, headers: Record<string, string>) => Promise<Answer>;
   clock: Clock;
   random: () => number;
@@ -123,7 +123,8 @@ export class Replay {
   }
 
   async #load(number: number, segment: Segment): Promise<void> {
-    const { room, token, fetch, segmentMs, clock, live, onTrouble } = this.options;
+    const { room, token: given, fetch, segmentMs, clock, live, onTrouble } = this.options;
+    const token = typeof given === 'function' ? given() : given;
     const from = number * segmentMs;
     let trouble: string | undefined;
     try {

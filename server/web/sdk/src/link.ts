@@ -1,5 +1,5 @@
-import { FrameReader, type Inflate } from './frames';
-import type { Op, RoomEvent } from './protocol';
+import { FrameReader, type Inflate } from './frames.ts';
+import type { Op, RoomEvent } from './protocol.ts';
 
 /** The part of `WebSocket` that the page uses; tests bring their own. */
 export interface Socket {

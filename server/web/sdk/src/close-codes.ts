@@ -1,4 +1,6 @@
-/** What a close code asks of the page. The table itself lives in `danmu-wire`; the ranges say it all. */
+import { CLOSE_CODES } from './table.ts';
+
+/** What a close code asks of a viewer. */
 export type AfterClose =
   /** Come back with full jitter. */
   | 'retry'
@@ -7,15 +9,16 @@ export type AfterClose =
   /** Do not come back. */
   | 'stop';
 
-const TOKEN_EXPIRED = 4005;
+export const TOKEN_EXPIRED = 4005;
 const TOKEN_INVALID = 4504;
 
 export function afterClose(code: number): AfterClose {
   if (code === TOKEN_EXPIRED || code === TOKEN_INVALID) return 'new-token';
-  if (code >= 4500) return 'stop';
-  // Ours to stop: a finished talk, or a fault between page and server that the next try would repeat.
-  if ([1000, 1002, 1003, 1007, 1008, 1009, 1010].includes(code)) return 'stop';
-  // 4000-4499, 1001, 1006 (also a failed handshake), 1011, 1012 and what else a proxy may say.
+  const known = (CLOSE_CODES as Record<number, { reconnect: boolean } | undefined>)[code];
+  if (known) return known.reconnect ? 'retry' : 'stop';
+  // Of a newer server: the range says it. Of a proxy: a fault that the next try would repeat.
+  if (code >= 4500 || [1003, 1008, 1010].includes(code)) return 'stop';
+  // 4000-4499, 1006 (also a failed handshake), 1011, 1012 and what else a proxy may say.
   return 'retry';
 }
 

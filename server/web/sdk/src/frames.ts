@@ -1,4 +1,4 @@
-import { readEvents, type RoomEvent } from './protocol';
+import { readEvents, type RoomEvent } from './protocol.ts';
 
 export type Inflate = (bytes: ArrayBuffer) => Promise<string>;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { connect, joined, settle } from './fake-network';
+import { connect, joined, settle } from './fake-network.ts';
 
 const chat = (id: string) => ({ ev: 'chat', id, text: id });
 const gift = (id: string, offset: number) => ({ ev: 'gift', id, gift: 'rose', offset });

@@ -1,7 +1,9 @@
 /**
- * Wire protocol v1 as the page sees it: the words of `danmu-wire`, read with suspicion.
+ * Wire protocol v1 as a viewer sees it: the words of `danmu-wire`, read with suspicion.
  * What cannot be read is left out; an event of a newer server never stops the others of its frame.
  */
+
+import type { ActionName, EventName, OpName, RefusalCode } from './table.ts';
 
 export type Role = 'viewer' | 'speaker' | 'moderator' | 'publisher';
 export type Placing = 'scroll' | 'top' | 'bottom';
@@ -54,10 +56,10 @@ export interface Super {
 }
 
 export interface Enter { ev: 'enter'; user?: string; name?: string }
-/** Something of the platform's own; this page has its place on the lane and shows nothing. */
-export interface Custom { ev: 'custom'; id: string; offset: number; kind: string }
+/** Something of the platform's own. */
+export interface Custom { ev: 'custom'; id: string; offset: number; kind: string; user?: string; data?: unknown }
 /** To moderators: a message waits for a word. */
-export interface Held { ev: 'held'; chat: Chat }
+export interface Held { ev: 'held'; chat: Chat; at: number }
 export interface Settled { ev: 'settled'; id: string; shown: boolean; by: string }
 export interface Done { ev: 'done'; ref?: string }
 
@@ -97,11 +99,13 @@ export interface Joined extends Policy {
   history: Chat[];
   /** What is pinned now, with the seconds that are left. */
   pinned: Super[];
+  /** The part of a divided room that this viewer is in. */
+  sub?: number;
 }
 
 export interface Mode extends Policy { ev: 'mode'; offset: number }
 export interface Ack { ev: 'ack'; ref?: string; id: string; shown: boolean; held: boolean }
-export interface Refused { ev: 'refused'; ref?: string; code: string; text: string; retryMs?: number }
+export interface Refused { ev: 'refused'; ref?: string; code: RefusalCode | (string & {}); text: string; retryMs?: number }
 export interface Removed { ev: 'removed'; offset: number; ids: string[]; user?: string; all: boolean }
 export interface Stats { ev: 'stats'; viewers: number; sampled: number; shedding?: number; subViewers?: number }
 export interface Gap { ev: 'gap'; lane: 'priority' | 'chat'; dropped?: number; epoch?: string }
@@ -122,10 +126,15 @@ export type Action =
   | { do: 'show' | 'reject'; id: string }
   | { do: 'clear' | 'reset_slow_mode' | 'held' };
 export type Moderate = { op: 'moderate'; ref: string } & Action;
-export type Op = Say | Moderate | { op: 'ping' };
+export type Join = { op: 'join'; room: string; since?: string };
+export type Op = Say | Moderate | Join | { op: 'token'; token: string } | { op: 'ping' };
 
-export const PROTOCOL_JSON = 'danmu.v1.json';
-export const PROTOCOL_DEFLATE = 'danmu.v1.deflate';
+/** Fails to compile where one side has a word that the other does not know. */
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+const eventsAreWhole: Same<RoomEvent['ev'], EventName> = true;
+const opsAreWhole: Same<Op['op'], OpName> = true;
+const actionsAreWhole: Same<Action['do'], ActionName> = true;
+void [eventsAreWhole, opsAreWhole, actionsAreWhole];
 
 /** Room ids are Kubernetes object names: a DNS label. */
 export function isRoomId(id: unknown): id is string {
@@ -172,11 +181,11 @@ function readEvent(item: unknown): RoomEvent | undefined {
     case 'enter': return { ev: 'enter', ...optional({ user: word(from['user']), name: word(from['name']) }) };
     case 'custom': {
       const id = word(from['id']);
-      return id ? { ev: 'custom', id, offset: count(from['offset']), kind: word(from['kind']) ?? '' } : undefined;
+      return id ? { ev: 'custom', id, offset: count(from['offset']), kind: word(from['kind']) ?? '', data: from['data'], ...optional({ user: word(from['user']) }) } : undefined;
     }
     case 'held': {
       const chat = readChat(Object(from['chat']) as Fields);
-      return chat && { ev: 'held', chat };
+      return chat && { ev: 'held', chat, at: count(from['at']) };
     }
     case 'settled': {
       const id = word(from['id']);
@@ -259,6 +268,7 @@ function readJoined(from: Fields): Joined {
     ...readPolicy(from),
     history: history.flatMap((item: unknown) => readChat(Object(item) as Fields) ?? []),
     pinned: pinned.flatMap((item: unknown) => readSuper(Object(item) as Fields) ?? []),
+    ...optional({ sub: amount(from['sub']) }),
   };
 }
 

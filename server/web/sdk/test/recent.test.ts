@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { RecentSet } from '../src/recent';
+import { RecentSet } from '../src/recent.ts';
 
 it('a recent set knows its newest members and forgets the oldest', () => {
   const set = new RecentSet(2);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isRoomId, readEvents } from '../src/protocol';
+import { isRoomId, readEvents } from '../src/protocol.ts';
 
 const read = (...events: unknown[]) => readEvents(JSON.stringify(events));
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Backoff } from '../src/backoff';
+import { Backoff } from '../src/backoff.ts';
 
 describe('backoff', () => {
   it('waits anywhere between nothing and the cap (full jitter)', () => {
