@@ -35,6 +35,7 @@ use crate::{
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
     segments::{self, Segments},
+    traces::{self, Traces},
 };
 use settings::Given;
 
@@ -57,6 +58,7 @@ pub struct Server {
     /// The rows' counters.
     pub metrics: Arc<rows::Metrics>,
     segments: Arc<Segments>,
+    traces: Option<Arc<Traces>>,
     inboxes: Arc<Inboxes<edge::session::Viewer, Order>>,
     workers: Workers,
     stop: oneshot::Sender<()>,
@@ -103,6 +105,11 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     });
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
     let rooms = Rooms::new(fan_out, Arc::clone(&relay), Arc::clone(&segments), batching, runtime.clone());
+    let trace_metrics = traces::Metrics::default();
+    let traces = trace(flags, config.traces.as_ref(), &trace_metrics)?;
+    if let Some(traces) = &traces {
+        rooms.on_trace(Arc::clone(traces));
+    }
     rooms.on_expel(expel(&inboxes));
     let told = Arc::clone(&inboxes);
     rooms.on_tell(Box::new(move |at, frame| {
@@ -118,6 +125,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     edge_metrics.register(&mut registry);
     relay_metrics.register(&mut registry);
     segment_metrics.register(&mut registry);
+    trace_metrics.register(&mut registry);
     admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
     registry.register_collector(Box::new(edge::metrics::KeySetLooks(Arc::clone(&keys))));
@@ -188,6 +196,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         drain,
         metrics: rows_metrics,
         segments,
+        traces,
         inboxes,
         workers,
         stop,
@@ -203,6 +212,19 @@ fn store(flags: &Flags, config: &Config) -> std::io::Result<Arc<dyn segments::St
         })?),
         (None, None) => Arc::new(segments::Embedded::in_memory().map_err(std::io::Error::other)?),
     })
+}
+
+/// Where sampled messages are traced to, if they are.
+fn trace(
+    flags: &Flags,
+    settings: Option<&traces::Settings>,
+    metrics: &traces::Metrics,
+) -> std::io::Result<Option<Arc<Traces>>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let instance = flags.pod.clone().unwrap_or_else(|| ulid::Ulid::generate().to_string());
+    let origin = traces::Origin { instance, fleet: flags.fleet.clone() };
+    let traces = Traces::start(settings, origin, metrics.clone()).map_err(std::io::Error::other)?;
+    Ok(Some(Arc::new(traces)))
 }
 
 /// Closes the connections of whoever is banned or disconnected.
@@ -294,5 +316,8 @@ impl Server {
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
         // Nobody is left who could say more.
         self.segments.settle().await;
+        if let Some(traces) = &self.traces {
+            traces.settle().await;
+        }
     }
 }

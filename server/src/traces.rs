@@ -204,7 +204,13 @@ impl Traces {
             }
         }
         let message = message.to_owned();
-        waiting.entry(room).or_default().push(Waiting { message, trace: id.into(), parent, is_remote, since });
+        waiting.entry(room).or_default().push(Waiting {
+            message,
+            trace: id.into(),
+            parent,
+            is_remote,
+            since,
+        });
         self.count.fetch_add(1, Ordering::Release);
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Json, extract::State};
-use danmu_wire::{Action, Chat, Custom, Enter, Event, Gift, MAX_ID, MAX_IDS, Notice, Removed, Super};
+use danmu_wire::{Action, Chat, Custom, Enter, Event, Gift, Lane, MAX_ID, MAX_IDS, Notice, Removed, Super};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -181,7 +181,8 @@ pub(super) async fn publish(
     headers: HeaderMap,
     Body(publish): Body<Publish>,
 ) -> Result<Json<Published>, Refusal> {
-    let event = publish.event(crate::room::id::next());
+    let (received, new) = (Instant::now(), crate::room::id::next());
+    let event = publish.event(new.clone());
     let key = idempotency_key(&headers)?;
     let published = match event {
         Event::Chat(chat) => {
@@ -199,6 +200,11 @@ pub(super) async fn publish(
             Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }
         }
     };
+    // Not what was published before, under the same key.
+    if published.id == new {
+        let lane = if published.epoch.is_some() { Lane::Priority } else { Lane::Chat };
+        room.published(&new, lane, received);
+    }
     // What the relay refused was not published.
     admin.edge.metrics.accepted.inc();
     Ok(Json(published))

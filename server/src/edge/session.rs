@@ -23,6 +23,7 @@ use crate::{
     gate::{Bucket, Rate, Speaker},
     room::{Destination, Entrance, Place, Room, Rooms, Visitor},
     rows::{Handler, Inboxes, Io, Seat},
+    traces::Outcome,
 };
 
 /// Viewers who are served better elsewhere are asked to move there at most so fast, and the rest stays: a room may become
@@ -366,6 +367,7 @@ impl Sessions {
             return self.refuse(say.reference, RefusalCode::BlockedWord, None, io);
         }
         if viewer.user().is_some_and(|user| room.gate.is_shadowed(user, io.now)) {
+            room.said(&id, if held { Outcome::Held } else { Outcome::Shadowed }, io.now);
             // As everybody's, in as many frames: nothing tells the sender that nobody else sees it.
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: !held, held });
             io.send(&frame::personal(&[ack]));
@@ -384,6 +386,7 @@ impl Sessions {
             || !room.is_capped();
         if !fits {
             room.left_out();
+            room.said(&id, Outcome::Sampled, io.now);
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
@@ -393,6 +396,7 @@ impl Sessions {
         }
         room.say(chat);
         self.metrics.accepted.inc();
+        room.said(&id, Outcome::Shown, io.now);
         let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
         io.send(&frame::personal(&[ack]));
     }
@@ -401,7 +405,7 @@ impl Sessions {
     fn keep(
         &self,
         viewer: &Viewer,
-        room: &Room,
+        room: &Arc<Room>,
         chat: Chat,
         place: Place,
         reference: Option<String>,
@@ -410,9 +414,11 @@ impl Sessions {
         let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
         let (worker, connection, number) = (io.worker, io.connection, viewer.number);
         let (id, again) = (chat.id.clone(), reference.clone());
+        let (of, received) = (Arc::clone(room), io.now);
         let told = Box::new(move |kept: bool| {
             let answer = if kept {
                 metrics.accepted.inc();
+                of.said(&id, Outcome::Kept, received);
                 Event::Ack(Ack { reference, id, shown: true, held: false })
             } else {
                 metrics.refused(RefusalCode::Busy);

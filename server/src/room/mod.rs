@@ -12,6 +12,7 @@ mod replay;
 mod rooms;
 mod shedding;
 pub mod state;
+mod traced;
 
 use std::{
     sync::{
@@ -34,6 +35,7 @@ use crate::{
     relay::{Here, Opening, Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
     segments::Segments,
+    traces::{Taken, Traces},
 };
 use desk::Desk;
 pub use desk::{ActError, Acted, Address, Tell};
@@ -88,6 +90,7 @@ pub struct Room {
     arrivals: Mutex<Bucket>,
     desk: Desk,
     tell: Arc<OnceLock<Tell>>,
+    traces: Arc<OnceLock<Arc<Traces>>>,
     /// Messages said here since load was last looked at, shown or not.
     offered: AtomicU64,
     shedder: Mutex<shedding::Shedder>,
@@ -205,6 +208,7 @@ impl Room {
         let event = Event::Chat(chat);
         self.record(&event);
         if !self.fetches() {
+            self.arrives(&event);
             self.take_live(vec![event], true);
         }
     }
@@ -308,7 +312,9 @@ impl Room {
                 Next::Nothing => return,
                 Next::TickAt(at) => return self.tick_at(at),
                 Next::Flush => {
-                    let batch = self.state().take(Instant::now());
+                    let now = Instant::now();
+                    let batch = self.state().take(now);
+                    let traced = self.traced(&batch, now);
                     // Not when an event arrives: a viewer who is ahead waits for what is flushed.
                     if !batch.priority.is_empty() {
                         self.settled.notify_waiters();
@@ -316,7 +322,7 @@ impl Room {
                     if !batch.ours.is_empty() {
                         self.relay.chat(&self.id, batch.published, &batch.ours);
                     }
-                    if self.fan_out(&batch) {
+                    if self.fan_out(&batch, traced) {
                         return;
                     }
                     // Nobody is here: the batch is history already.
@@ -336,7 +342,7 @@ impl Room {
     }
 
     /// Encodes the batch once a format and hands it to the workers with viewers; whether there are any.
-    fn fan_out(&self, batch: &Batch) -> bool {
+    fn fan_out(&self, batch: &Batch, traced: Option<Taken>) -> bool {
         let here = |format: Format| {
             self.seats.iter().any(|s| s.get(format as usize).is_some_and(|s| s.load(Ordering::Acquire) > 0))
         };
@@ -344,6 +350,10 @@ impl Room {
             .filter(|w| self.seats.get(*w).is_some_and(|s| s.iter().any(|s| s.load(Ordering::Acquire) > 0)))
             .collect();
         let Some(owner) = self.me.upgrade().filter(|_| !workers.is_empty()) else { return false };
+        let owner = match traced {
+            Some(traced) => traced.follow(owner, self.viewers(), workers.len()),
+            None => owner,
+        };
         let frames = Format::ALL.map(|format| here(format).then(|| encode(batch, format)));
         let flush = Arc::new(Flush::new(
             self.key,

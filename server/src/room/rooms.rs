@@ -25,6 +25,7 @@ use crate::{
     relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target, desk::unix_ms},
     rows::{FanOut, RoomKey},
     segments::{Keep, Segments},
+    traces::Traces,
 };
 
 /// Whose connections to a room have to be closed here.
@@ -49,6 +50,7 @@ pub struct Rooms {
     fan_out: Arc<dyn FanOut>,
     expel: OnceLock<Expel>,
     tell: Arc<OnceLock<Tell>>,
+    pub(super) traces: Arc<OnceLock<Arc<Traces>>>,
     settings: Settings,
     runtime: tokio::runtime::Handle,
 }
@@ -90,6 +92,7 @@ impl Rooms {
             fan_out,
             expel: OnceLock::new(),
             tell: Arc::default(),
+            traces: Arc::default(),
             settings,
             runtime,
         });
@@ -237,6 +240,7 @@ impl Rooms {
             arrivals: Mutex::default(),
             desk: super::desk::Desk::default(),
             tell: Arc::clone(&self.tell),
+            traces: Arc::clone(&self.traces),
             offered: AtomicU64::new(0),
             shedder: Mutex::default(),
             stage: AtomicU8::new(0),
@@ -358,10 +362,17 @@ impl Deliver for Rooms {
         room.take_live(events, false);
     }
 
+    fn relayed(&self, room: &str, stamp: u64, events: &[Event]) {
+        if let Some(room) = self.get(room) {
+            room.comes(stamp, events);
+        }
+    }
+
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {
         let room = self.get(room).ok_or(PublishError::Away)?;
         // Recorded even if it is brought again: it is kept once, by its id.
         room.record(&event);
+        room.arrives(&event);
         let next = room.state().priority(event, Instant::now()).map_err(|_| PublishError::Busy)?;
         room.drive(next);
         Ok(())

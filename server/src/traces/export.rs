@@ -128,13 +128,7 @@ impl Queue {
     /// Called by worker threads: what does not fit is lost, and counted.
     pub(super) fn tell(&self, span: Span) {
         let data = Box::new(SpanData {
-            span_context: SpanContext::new(
-                span.trace,
-                span.id,
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::NONE,
-            ),
+            span_context: SpanContext::new(span.trace, span.id, TraceFlags::SAMPLED, false, TraceState::NONE),
             parent_span_id: span.parent,
             parent_span_is_remote: span.is_remote,
             span_kind: span.kind,

@@ -47,7 +47,9 @@ fn an_endpoint_is_the_collectors_without_the_path_of_traces() {
     let parse = |endpoint| Settings::parse(endpoint, one_in(1)).map(|settings| settings.endpoint.to_string());
     assert_eq!(parse("http://collector:4318").unwrap(), "http://collector:4318/v1/traces");
     assert_eq!(parse("https://otlp.example.com/danmu/").unwrap(), "https://otlp.example.com/danmu/v1/traces");
-    for bad in ["collector:4318", "ftp://collector", "http://", "http:///x", "grpc://c:4317", "http://c?a=b", "弾幕"] {
+    for bad in
+        ["collector:4318", "ftp://collector", "http://", "http:///x", "grpc://c:4317", "http://c?a=b", "弾幕"]
+    {
         assert!(parse(bad).is_err(), "{bad}");
     }
 }

@@ -9,6 +9,7 @@ use super::{Order, Sessions, Viewer};
 use crate::{
     room::{ActError, Acted, Address, Room},
     rows::Io,
+    traces::Outcome,
 };
 
 /// Actions of one moderator that are under way at once.
@@ -84,11 +85,13 @@ impl Sessions {
     ) {
         let (at, inboxes, metrics) =
             (address(viewer, io), Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        let received = io.now;
         self.runtime.spawn(async move {
             let id = chat.id.clone();
             let event = match room.hold(chat, at, reference.clone()).await {
                 Ok(()) => {
                     metrics.held.inc();
+                    room.said(&id, Outcome::Held, received);
                     Event::Ack(Ack { reference, id, shown: false, held: true })
                 }
                 Err(error) => {

@@ -102,6 +102,7 @@ impl Link {
                     Arrived::Next { lost: 0 } => {}
                     Arrived::Next { lost } => deliver.gap(&room, Lane::Chat, Some(lost)),
                 }
+                deliver.relayed(&room, sent, &chats);
                 deliver.chat(&room, chats);
             }
             Packet::Here { pod, viewers, senders, messages, stage } => {
