@@ -264,8 +264,11 @@ async fn talk_a_lot(pod: &Danmu) {
         let (word, said) = (format!("word {n}"), Instant::now());
         let body = format!(r#"{{"kind":"chat","text":"{word}"}}"#);
         assert_eq!(pod.admin("POST", "/rooms/talk/publish", &body).await.0, 200);
-        bob.hears(&word).await;
-        assert!(said.elapsed() < Duration::from_secs(2), "{word}: {:?}", said.elapsed());
+        // Not each: a busy room ticks, and this would take a minute.
+        if n % 100 == 99 {
+            bob.hears(&word).await;
+            assert!(said.elapsed() < Duration::from_secs(2), "{word}: {:?}", said.elapsed());
+        }
     }
     ann.say("said").await;
     assert!(acknowledged(&mut ann).await.shown);
@@ -288,8 +291,12 @@ async fn without_a_collector_all_is_served_as_ever_and_the_spans_are_counted_as_
 async fn a_collector_that_never_answers_fills_a_bounded_queue_and_holds_up_neither_viewers_nor_the_end() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let pod = pod("pod-a", silent.local_addr().unwrap(), &[]).await;
+    let began = Instant::now();
     talk_a_lot(&pod).await;
-    assert!(dropped(&pod).await > 0, "the queue grows");
+    let lost = dropped(&pod).await;
+    assert!(lost > 0, "the queue grows without end");
+    // Before the first export was given up: what is lost did not fit.
+    assert!(began.elapsed() < Duration::from_secs(5) || lost > 512, "{lost} in {:?}", began.elapsed());
     let ending = Instant::now();
     pod.server.finish(std::future::ready(())).await;
     assert!(ending.elapsed() < Duration::from_secs(8), "{:?}", ending.elapsed());
