@@ -2,14 +2,19 @@
 
 use std::{io, num::NonZeroU64, time::Duration};
 
-use hyper::Uri;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::HttpConnector;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{SpanContext, Status, TraceFlags, TraceState},
 };
-use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
@@ -30,6 +35,8 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 512;
 /// How long the first span of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(500);
+/// Longest answer of a collector; there is next to nothing in it.
+const ANSWER: usize = 64 * 1024;
 /// How long one export may take, and the last ones together at the end of the process.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -162,6 +169,22 @@ impl Queue {
     }
 }
 
+/// The library's own client would have HTTP/2 compiled into the server.
+#[derive(Debug)]
+struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+#[async_trait::async_trait]
+impl HttpClient for Http {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = timeout(DEADLINE, async {
+            let (head, body) = self.0.request(request.map(Full::new)).await?.into_parts();
+            let body = Limited::new(body, ANSWER).collect().await?.to_bytes();
+            Ok(Response::from_parts(head, body))
+        });
+        answer.await?
+    }
+}
+
 fn exporter(settings: &Settings, origin: Origin) -> Result<SpanExporter, Fault> {
     // One crypto provider for the process; a second installation is refused, and is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -176,7 +199,7 @@ fn exporter(settings: &Settings, origin: Origin) -> Result<SpanExporter, Fault> 
         .wrap_connector(plain);
     let mut exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(HyperClient::new(connector, DEADLINE, None))
+        .with_http_client(Http(Client::builder(TokioExecutor::new()).build(connector)))
         .with_endpoint(settings.endpoint.to_string())
         .with_protocol(Protocol::HttpBinary)
         .with_timeout(DEADLINE)
