@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     path::PathBuf,
     time::Duration,
 };
@@ -17,6 +18,7 @@ use crate::{
     hooks::{self, Secret},
     relay::redis::Address,
     rows::Limits,
+    traces,
 };
 
 /// Flags of `danmu-server`.
@@ -107,6 +109,12 @@ pub struct Flags {
     /// Threads that write to viewers; 0 is one a core
     #[arg(long, env = "DANMU_WORKERS", default_value_t = 0, value_name = "N")]
     pub workers: usize,
+    /// Where traces of sampled messages go, as OTLP over HTTP: a collector such as http://collector:4318; none: no traces
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// One message in so many is traced, the same ones on all pods; 0 is none
+    #[arg(long, env = "DANMU_TRACE_ONE_IN", default_value_t = 10_000, value_name = "N")]
+    pub trace_one_in: u64,
     /// File to write every flush down in, for `danmu-load floor --schedule`
     #[arg(long, value_name = "FILE", hide = true)]
     pub record_flushes: Option<PathBuf>,
@@ -127,6 +135,8 @@ pub struct Config {
     pub keys: Keys,
     /// Where Redis is; none for a process that is the whole fleet.
     pub redis: Option<Address>,
+    /// Where traces go; none where nothing is traced.
+    pub traces: Option<traces::Settings>,
     /// Limits of a connection; no flag sets them, tests shorten them.
     pub limits: Limits,
     /// The secret of hooks; no flag sets the rest, tests shorten it.
@@ -195,6 +205,7 @@ impl Flags {
         let redis = self.redis(&mut faults);
         let hooks =
             hooks::Settings { secret: self.secret_of_hooks(&mut faults), ..hooks::Settings::default() };
+        let traces = self.traces(&mut faults);
         if self.segments.is_some() && redis.is_some() {
             faults.push(
                 "--segments and --redis: pods share what is recorded in Redis; leave --segments away"
@@ -203,7 +214,8 @@ impl Flags {
         }
         match (public, admin, origins, keys) {
             (Some(public), Some(admin), Ok(origins), Some(keys)) if faults.is_empty() => {
-                Ok(Config { public, admin, trusted, origins, keys, redis, limits: Limits::default(), hooks })
+                let limits = Limits::default();
+                Ok(Config { public, admin, trusted, origins, keys, redis, traces, limits, hooks })
             }
             _ => Err(faults),
         }
@@ -212,6 +224,14 @@ impl Flags {
     fn secret_of_hooks(&self, faults: &mut Vec<String>) -> Option<Secret> {
         let text = self.hook_secret.as_deref().filter(|text| !text.is_empty())?;
         Secret::parse(text).map_err(|fault| faults.push(format!("--hook-secret: {fault}"))).ok()
+    }
+
+    fn traces(&self, faults: &mut Vec<String>) -> Option<traces::Settings> {
+        let endpoint = self.otlp_endpoint.as_ref().filter(|endpoint| !endpoint.is_empty())?;
+        let one_in = NonZeroU64::new(self.trace_one_in)?;
+        traces::Settings::parse(endpoint, one_in)
+            .map_err(|fault| faults.push(format!("--otlp-endpoint: {fault}")))
+            .ok()
     }
 
     fn redis(&self, faults: &mut Vec<String>) -> Option<Address> {
@@ -340,6 +360,7 @@ mod tests {
             "--token-jwks=http://id.example.com/keys",
             "--token-jwks-seconds=1",
             "--hook-secret=short",
+            "--otlp-endpoint=collector:4318",
         ]);
         for flag in [
             "--public",
@@ -349,11 +370,23 @@ mod tests {
             "--token-secret",
             "--token-eddsa",
             "--token-jwks:",
+            "--otlp-endpoint",
             "--token-jwks-seconds",
             "--hook-secret",
         ] {
             assert!(told.iter().any(|fault| fault.starts_with(flag)), "{flag}: {told:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_traced_without_an_endpoint_or_at_a_rate_of_none() {
+        let traces = |arguments: &[&str]| {
+            let all = ["danmu-server", "--rooms", "."].iter().chain(arguments);
+            Cli::parse_from(all).flags.check().unwrap().traces.map(|settings| settings.one_in.get())
+        };
+        assert_eq!(traces(&["--otlp-endpoint="]), None);
+        assert_eq!(traces(&["--otlp-endpoint=http://c:4318", "--trace-one-in=0"]), None);
+        assert_eq!(traces(&["--otlp-endpoint=http://c:4318"]), Some(10_000));
     }
 
     #[test]

@@ -4,12 +4,12 @@
 //! admin  drain              what the operator of this process asks of it
 //! edge                      what comes in
 //! room                      what a room is and does
-//! relay  gate  rows  catalog  segments  hooks    what it needs, each ignorant of the others
+//! relay  gate  rows  catalog  segments  hooks  traces    what it needs, each ignorant of the others
 //! https                     requests to other servers
 //! wire   crds               words and types, no I/O (crates of their own)
 //! ```
 //!
-//! One neighbour borrows from another: `segments` has the relay's way to Redis.
+//! Two neighbours borrow from others: `segments` has the relay's way to Redis, `traces` hears of the rows' flushes.
 
 pub mod admin;
 pub mod catalog;
@@ -24,3 +24,4 @@ pub mod room;
 pub mod rows;
 pub mod segments;
 pub mod serve;
+pub mod traces;

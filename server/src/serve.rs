@@ -34,6 +34,7 @@ use crate::{
     room::{self, Rooms, state},
     rows::{self, Inboxes, Workers},
     segments::{self, Segments},
+    traces::{self, Traces},
 };
 use settings::Given;
 
@@ -57,6 +58,7 @@ pub struct Server {
     pub metrics: Arc<rows::Metrics>,
     segments: Arc<Segments>,
     hooks: Arc<Hooks>,
+    traces: Option<Arc<Traces>>,
     inboxes: Arc<Inboxes<edge::session::Viewer, Order>>,
     workers: Workers,
     stop: oneshot::Sender<()>,
@@ -103,6 +105,11 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     });
     let fan_out = Arc::clone(&inboxes) as Arc<dyn rows::FanOut>;
     let rooms = Rooms::new(fan_out, Arc::clone(&relay), Arc::clone(&segments), batching, runtime.clone());
+    let trace_metrics = traces::Metrics::default();
+    let traces = trace(flags, config.traces.as_ref(), &trace_metrics)?;
+    if let Some(traces) = &traces {
+        rooms.on_trace(Arc::clone(traces));
+    }
     rooms.on_expel(expel(&inboxes));
     let told = Arc::clone(&inboxes);
     rooms.on_tell(Box::new(move |at, frame| {
@@ -124,6 +131,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
     hook_metrics.register(&mut registry);
     let hooks = Arc::new(Hooks::new(config.hooks, &flags.fleet, hook_metrics, runtime.clone()));
     hooks.apply(&catalog.fleet);
+    trace_metrics.register(&mut registry);
     admin::register(&mut registry, &rooms);
     let keys = Arc::new(config.keys);
     registry.register_collector(Box::new(edge::metrics::KeySetLooks(Arc::clone(&keys))));
@@ -210,6 +218,7 @@ pub async fn start(flags: &Flags, config: Config, catalog: Catalog) -> std::io::
         metrics: rows_metrics,
         segments,
         hooks,
+        traces,
         inboxes,
         workers,
         stop,
@@ -225,6 +234,19 @@ fn store(flags: &Flags, config: &Config) -> std::io::Result<Arc<dyn segments::St
         })?),
         (None, None) => Arc::new(segments::Embedded::in_memory().map_err(std::io::Error::other)?),
     })
+}
+
+/// Where sampled messages are traced to, if they are.
+fn trace(
+    flags: &Flags,
+    settings: Option<&traces::Settings>,
+    metrics: &traces::Metrics,
+) -> std::io::Result<Option<Arc<Traces>>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let instance = flags.pod.clone().unwrap_or_else(|| ulid::Ulid::generate().to_string());
+    let origin = traces::Origin { instance, fleet: flags.fleet.clone() };
+    let traces = Traces::start(settings, origin, metrics.clone()).map_err(std::io::Error::other)?;
+    Ok(Some(Arc::new(traces)))
 }
 
 /// Closes the connections of whoever is banned or disconnected.
@@ -323,5 +345,8 @@ impl Server {
         // Nobody is left who could say more.
         self.segments.settle().await;
         self.hooks.finish().await;
+        if let Some(traces) = &self.traces {
+            traces.settle().await;
+        }
     }
 }

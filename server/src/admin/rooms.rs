@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json, extract::State};
-use danmu_wire::{Action, Chat, Custom, Enter, Event, Gift, MAX_ID, MAX_IDS, Notice, Removed, Super};
+use danmu_wire::{Action, Chat, Custom, Enter, Event, Gift, Lane, MAX_ID, MAX_IDS, Notice, Removed, Super};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -240,7 +240,8 @@ impl Publish {
             let most = room.sub_rooms() - 1;
             return Err(Refusal::unfit(format!("`sub` is a sub-room of this room, from 0 to {most}")));
         }
-        let published = match self.event(crate::room::id::next()) {
+        let (received, new) = (Instant::now(), crate::room::id::next());
+        let published = match self.event(new.clone()) {
             Event::Chat(chat) => {
                 let id = chat.id.clone();
                 room.say_in(sub, chat);
@@ -257,6 +258,11 @@ impl Publish {
                 Published { id: id.unwrap_or_default(), epoch: Some(epoch), offset }
             }
         };
+        // Not what was published before, under the same key.
+        if published.id == new {
+            let lane = if published.epoch.is_some() { Lane::Priority } else { Lane::Chat };
+            room.published(&new, lane, received);
+        }
         // What the relay refused was not published.
         admin.edge.metrics.accepted.inc();
         Ok(published)

@@ -28,6 +28,7 @@ use crate::{
     hooks::Hooks,
     room::{Destination, Place, Room, Rooms, SubRoom, Turn},
     rows::{Handler, Inboxes, Io},
+    traces::Outcome,
 };
 
 /// A viewer without a room must `join` within this time.
@@ -316,6 +317,7 @@ impl Sessions {
             return self.refuse(say.reference, RefusalCode::BlockedWord, None, io);
         }
         if viewer.user().is_some_and(|user| room.gate.is_shadowed(user, io.now)) {
+            room.said(&id, if held { Outcome::Held } else { Outcome::Shadowed }, io.now);
             // As everybody's, in as many frames: nothing tells the sender that nobody else sees it.
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: !held, held });
             io.send(&frame::personal(&[ack]));
@@ -334,22 +336,22 @@ impl Sessions {
             || !room.is_capped();
         if !fits {
             room.left_out(&sub);
+            room.said(&id, Outcome::Sampled, io.now);
             self.metrics.sampled.inc();
             let ack = Event::Ack(Ack { reference: say.reference, id, shown: false, held: false });
             return io.send(&frame::personal(&[ack, Event::Chat(chat)]));
         }
         if role < Role::Moderator && self.hooks.asks() {
-            return self.ask(
-                viewer,
-                hook::Said { seated: Seated { room, sub }, chat, destination, reference: say.reference },
-                io,
-            );
+            let (seated, reference, received) = (Seated { room, sub }, say.reference, io.now);
+            let said = hook::Said { seated, chat, destination, reference, received };
+            return self.ask(viewer, said, io);
         }
         if let Destination::Position(place) = destination {
             return self.keep(viewer, &room, chat, place, say.reference, io);
         }
         room.say(&sub, chat);
         self.metrics.accepted.inc();
+        room.said(&id, Outcome::Shown, io.now);
         let ack = Event::Ack(Ack { reference: say.reference, id, shown: true, held: false });
         io.send(&frame::personal(&[ack]));
     }
@@ -358,14 +360,15 @@ impl Sessions {
     fn keep(
         &self,
         viewer: &Viewer,
-        room: &Room,
+        room: &Arc<Room>,
         chat: Chat,
         place: Place,
         reference: Option<String>,
         io: &mut Io<'_>,
     ) {
         let again = reference.clone();
-        let told = hook::once_kept(self.beside(), hook::address(viewer, io), chat.id.clone(), reference);
+        let answer = hook::Kept { room: Arc::clone(room), id: chat.id.clone(), reference, received: io.now };
+        let told = hook::once_kept(self.beside(), hook::address(viewer, io), answer);
         if !room.keep(place, chat, told) {
             self.refuse(again, RefusalCode::Busy, None, io);
         }

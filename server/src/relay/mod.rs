@@ -136,6 +136,8 @@ pub trait Deliver: Send + Sync {
     fn alone(&self, room: &str);
     /// What another pod has for the chat lane, in its order: of a sub-room, or for the whole room.
     fn chat(&self, room: &str, sub: Option<u32>, events: Vec<Event>);
+    /// Such chats, which follow, are here; they were sent at `stamp`, in microseconds since 1970. For traces.
+    fn relayed(&self, _room: &str, _sub: Option<u32>, _stamp: u64, _events: &[Event]) {}
     /// The next priority event, numbered.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod rooms;
 mod shedding;
 pub mod state;
 mod sub_room;
+mod traced;
 
 use std::{
     sync::{
@@ -187,6 +188,7 @@ impl Room {
         }
         let mut next = Vec::new();
         self.each(|sub| {
+            sub.arrives(event);
             let then = sub.state().priority_in_any_case(event.clone(), now);
             next.push((Arc::clone(sub), then));
         });

@@ -29,6 +29,7 @@ use crate::{
     relay::{Change, Deliver, Here, Opening, Peers, PublishError, Relay, Target, desk::unix_ms},
     rows::{FanOut, RoomKey},
     segments::{Keep, Segments},
+    traces::Traces,
 };
 
 /// Whose connections to a room have to be closed here.
@@ -54,6 +55,7 @@ pub struct Rooms {
     expel: OnceLock<Expel>,
     pub(super) reseating: Reseating,
     tell: Arc<OnceLock<Tell>>,
+    pub(super) traces: Arc<OnceLock<Arc<Traces>>>,
     settings: Settings,
     pub(super) runtime: tokio::runtime::Handle,
 }
@@ -96,6 +98,7 @@ impl Rooms {
             expel: OnceLock::new(),
             reseating: Reseating::default(),
             tell: Arc::default(),
+            traces: Arc::default(),
             settings,
             runtime,
         });
@@ -243,6 +246,7 @@ impl Rooms {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let ways = Arc::new(Ways {
+            traces: Arc::clone(&self.traces),
             id: Arc::clone(&id),
             relay: Arc::clone(&self.relay),
             fan_out: Arc::clone(&self.fan_out),
@@ -395,6 +399,12 @@ impl Deliver for Rooms {
             }
         }
         room.take_from_others(sub, events);
+    }
+
+    fn relayed(&self, room: &str, sub: Option<u32>, stamp: u64, events: &[Event]) {
+        if let Some(room) = self.get(room) {
+            room.comes(sub, stamp, events);
+        }
     }
 
     fn priority(&self, room: &str, event: Event) -> Result<(), PublishError> {

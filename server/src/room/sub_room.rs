@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use crate::{
     gate::Sampler,
     relay::{Peers, Relay},
     rows::{FanOut, Flush, Flushed, Frames, RoomKey},
+    traces::{Taken, Traces},
 };
 
 /// Least time between two `stats`: every one is a write to every viewer.
@@ -36,6 +37,8 @@ pub(super) struct Ways {
     pub(super) runtime: tokio::runtime::Handle,
     /// Rung when the room's phase or the lane went on, for viewers who wait for it.
     pub(super) settled: Notify,
+    /// Where messages are traced, once that is set.
+    pub(super) traces: Arc<OnceLock<Arc<Traces>>>,
 }
 
 /// One audience of a room on this process.
@@ -57,7 +60,7 @@ pub struct SubRoom {
     peers: Mutex<Peers>,
     /// The senders here as the other pods were last told.
     announced: AtomicU32,
-    ways: Arc<Ways>,
+    pub(super) ways: Arc<Ways>,
     me: Weak<SubRoom>,
 }
 
@@ -203,6 +206,9 @@ impl SubRoom {
         let mut state = self.state();
         let mut next = Next::Nothing;
         for event in events {
+            if ours {
+                self.arrives(&event);
+            }
             let then = state.live(event, ours, now);
             next = if next == Next::Nothing { then } else { next };
         }
@@ -217,7 +223,9 @@ impl SubRoom {
                 Next::Nothing => return,
                 Next::TickAt(at) => return self.tick_at(at),
                 Next::Flush => {
-                    let batch = self.state().take(Instant::now());
+                    let now = Instant::now();
+                    let batch = self.state().take(now);
+                    let traced = self.traced(&batch, now);
                     // Not when an event arrives: a viewer who is ahead waits for what is flushed.
                     if !batch.priority.is_empty() {
                         self.ways.settled.notify_waiters();
@@ -225,7 +233,7 @@ impl SubRoom {
                     if !batch.ours.is_empty() {
                         self.ways.relay.chat(&self.ways.id, batch.channel, batch.published, &batch.ours);
                     }
-                    if self.fan_out(&batch) {
+                    if self.fan_out(&batch, traced) {
                         return;
                     }
                     // Nobody is here: the batch is history already.
@@ -245,7 +253,7 @@ impl SubRoom {
     }
 
     /// Encodes the batch once a format and hands it to the workers with viewers; whether there are any.
-    fn fan_out(&self, batch: &Batch) -> bool {
+    fn fan_out(&self, batch: &Batch, traced: Option<Taken>) -> bool {
         let here = |format: Format| {
             self.seats.iter().any(|s| s.get(format as usize).is_some_and(|s| s.load(Ordering::Acquire) > 0))
         };
@@ -253,6 +261,10 @@ impl SubRoom {
             .filter(|w| self.seats.get(*w).is_some_and(|s| s.iter().any(|s| s.load(Ordering::Acquire) > 0)))
             .collect();
         let Some(owner) = self.me.upgrade().filter(|_| !workers.is_empty()) else { return false };
+        let owner: Arc<dyn Flushed> = match traced {
+            Some(traced) => traced.follow(owner, self.viewers(), workers.len()),
+            None => owner,
+        };
         let frames = Format::ALL.map(|format| here(format).then(|| encode(batch, format)));
         let flush = Arc::new(Flush::new(
             self.key,

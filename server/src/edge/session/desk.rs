@@ -82,8 +82,8 @@ impl Sessions {
         reference: Option<String>,
         io: &Io<'_>,
     ) {
-        let (beside, at) = (self.beside(), address(viewer, io));
-        self.runtime.spawn(async move { beside.hold(&seated, chat, at, reference).await });
+        let (beside, at, received) = (self.beside(), address(viewer, io), io.now);
+        self.runtime.spawn(async move { beside.hold(&seated, chat, at, reference, received).await });
     }
 }
 

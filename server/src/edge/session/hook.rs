@@ -1,7 +1,10 @@
 //! What goes on beside the workers, and answers the viewer from there: messages that the publish hook is asked
 //! about, those that wait for a moderator, those kept at a position.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use danmu_crds::HookEvent;
 use danmu_wire::{Ack, Chat, Event, RefusalCode, Refused, frame};
@@ -13,9 +16,10 @@ use crate::{
     edge::metrics::Metrics,
     gate,
     hooks::{Answer, Hooks, Question},
-    room::{Address, Destination},
+    room::{Address, Destination, Room},
     rows::{Inboxes, Io},
     segments::Told,
+    traces::Outcome,
 };
 
 /// Messages of one viewer that wait for the hook, beside the one it is asked about.
@@ -30,6 +34,8 @@ pub(super) struct Said {
     pub(super) chat: Chat,
     pub(super) destination: Destination,
     pub(super) reference: Option<String>,
+    /// When it came.
+    pub(super) received: Instant,
 }
 
 /// The queue of one viewer's messages; boxed, because a channel keeps room for more than may wait in it.
@@ -94,7 +100,7 @@ impl Beside {
     }
 
     async fn ask(&self, said: Said, at: Address) {
-        let Said { seated, mut chat, destination, reference } = said;
+        let Said { seated, mut chat, destination, reference, received } = said;
         let room = &seated.room;
         let policy = room.policy();
         let question = Question {
@@ -110,12 +116,12 @@ impl Beside {
                 if let Some(text) = text {
                     chat.text = text;
                 }
-                self.show(&seated, chat, destination, reference, at);
+                self.show(&seated, chat, destination, reference, at, received);
             }
             Answer::Refuse(reason) => self.refuse(at, reference, RefusalCode::Rejected, reason),
             // Nobody looks at a replay's desk while it is watched.
             Answer::Hold if !room.is_capped() => self.refuse(at, reference, RefusalCode::Rejected, None),
-            Answer::Hold => self.hold(&seated, chat, at, reference).await,
+            Answer::Hold => self.hold(&seated, chat, at, reference, received).await,
             Answer::TryLater => self.refuse(at, reference, RefusalCode::Busy, None),
         }
     }
@@ -127,10 +133,12 @@ impl Beside {
         destination: Destination,
         reference: Option<String>,
         at: Address,
+        received: Instant,
     ) {
         if let Destination::Position(place) = destination {
             let again = reference.clone();
-            if !room.keep(place, chat.clone(), once_kept(self.clone(), at, chat.id, reference)) {
+            let kept = Kept { room: Arc::clone(room), id: chat.id.clone(), reference, received };
+            if !room.keep(place, chat, once_kept(self.clone(), at, kept)) {
                 self.refuse(at, again, RefusalCode::Busy, None);
             }
             return;
@@ -138,11 +146,19 @@ impl Beside {
         let id = chat.id.clone();
         room.say(sub, chat);
         self.metrics.accepted.inc();
+        room.said(&id, Outcome::Shown, received);
         self.tell(at, Event::Ack(Ack { reference, id, shown: true, held: false }));
     }
 
     /// A moderator looks at the message first; who wants to know is told.
-    pub(super) async fn hold(&self, seated: &Seated, chat: Chat, at: Address, reference: Option<String>) {
+    pub(super) async fn hold(
+        &self,
+        seated: &Seated,
+        chat: Chat,
+        at: Address,
+        reference: Option<String>,
+        received: Instant,
+    ) {
         let Seated { room, sub } = seated;
         let id = chat.id.clone();
         let data = json!({
@@ -151,6 +167,7 @@ impl Beside {
         match room.hold(sub, chat, at, reference.clone()).await {
             Ok(()) => {
                 self.metrics.held.inc();
+                room.said(&id, Outcome::Held, received);
                 self.hooks.tell(HookEvent::MessageHeld, &id, data);
                 self.tell(at, Event::Ack(Ack { reference, id, shown: false, held: true }));
             }
@@ -172,11 +189,21 @@ impl Beside {
     }
 }
 
+/// A message that is being kept.
+pub(super) struct Kept {
+    pub(super) room: Arc<Room>,
+    pub(super) id: String,
+    pub(super) reference: Option<String>,
+    pub(super) received: Instant,
+}
+
 /// Answers the viewer once its message is kept, or cannot be.
-pub(super) fn once_kept(beside: Beside, at: Address, id: String, reference: Option<String>) -> Told {
+pub(super) fn once_kept(beside: Beside, at: Address, message: Kept) -> Told {
+    let Kept { room, id, reference, received } = message;
     Box::new(move |kept: bool| {
         if kept {
             beside.metrics.accepted.inc();
+            room.said(&id, Outcome::Kept, received);
             beside.tell(at, Event::Ack(Ack { reference, id, shown: true, held: false }));
         } else {
             beside.refuse(at, reference, RefusalCode::Busy, None);

@@ -95,6 +95,7 @@ impl Link {
                     Arrived::Next { lost: 0 } => {}
                     Arrived::Next { lost } => deliver.gap(room, sub, Lane::Chat, Some(lost)),
                 }
+                deliver.relayed(room, sub, sent, &chats);
                 deliver.chat(room, sub, chats);
             }
             Packet::Here { pod, viewers, senders, messages, stage } => {
