@@ -76,10 +76,14 @@ impl Found {
         let named = self.fleet.spec.auth.as_ref().map(|auth| auth.secret_ref.name.clone());
         let name = named.unwrap_or_else(|| format!("{}-admin", names::fleet(&self.fleet.name_any())));
         let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-        let secret = api
-            .get(&name)
-            .await
-            .map_err(|error| format!("the Secret {name} with the admin token cannot be read: {error}"))?;
+        let secret = api.get(&name).await.map_err(|error| {
+            // The whole error would show all of the API's answer.
+            let words = match error {
+                kube::Error::Api(status) => status.message,
+                other => other.to_string(),
+            };
+            format!("the Secret {name} with the admin token cannot be read: {words}")
+        })?;
         keys::read(&name, &secret).map(|(_, token)| token).map_err(|error| error.to_string())
     }
 }

@@ -56,6 +56,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_file_is_what_the_types_say() {
+        run(true).unwrap();
+    }
+
+    #[test]
     fn the_table_has_all_codes_and_names() {
         let table = table();
         for code in CloseCode::ALL {

@@ -172,10 +172,24 @@ fn told(error: &kube::Error, what: &str) -> String {
         kube::Error::Api(status) if status.code == 403 => {
             format!("you may not read {what}: {}", status.message)
         }
+        // The API server's own page for a path that no resource has.
+        kube::Error::Api(status) if status.code == 404 && status.message.contains("page not found") => {
+            format!(
+                "{what} cannot be read: the cluster has no DanmuFleets; is the chart danmu-crds installed?"
+            )
+        }
         kube::Error::Api(status) if status.code == 404 => {
             format!("there is no such thing as {what}: {}", status.message)
         }
-        error => format!("{what}: {error}"),
+        error => format!("{what}: {}", words(error)),
+    }
+}
+
+/// Without the API's whole answer, which the error shows too.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
     }
 }
 
@@ -192,7 +206,7 @@ fn forward_told(error: &kube::Error, pod: &str) -> String {
             "you may not port-forward to {pod}: the RBAC verbs `get` and `create` on pods/portforward are needed (this command asks servers through it)"
         ),
         Some(404) => format!("the pod {pod} is gone"),
-        _ => format!("no port-forward to {pod}: {error}"),
+        _ => format!("no port-forward to {pod}: {}", words(error)),
     }
 }
 
@@ -215,6 +229,9 @@ mod tests {
             kube::Error::Api(Box::new(Status { code: 403, message: "no".into(), ..Status::default() }));
         assert_eq!(told(&denied, "the fleet x"), "you may not read the fleet x: no");
         assert!(forward_told(&denied, "danmu-x-0").contains("pods/portforward"));
+        let broken =
+            kube::Error::Api(Box::new(Status { code: 500, message: "no node".into(), ..Status::default() }));
+        assert_eq!(forward_told(&broken, "danmu-x-0"), "no port-forward to danmu-x-0: no node");
     }
 
     #[test]
