@@ -73,7 +73,8 @@ impl Found {
     /// Why it is not known, in words.
     pub async fn admin_token(&self, client: &Client) -> Result<String, String> {
         let namespace = self.fleet.namespace().unwrap_or_default();
-        let named = self.fleet.spec.auth.as_ref().map(|auth| auth.secret_ref.name.clone());
+        let named =
+            self.fleet.spec.auth.as_ref().and_then(|auth| Some(auth.secret_ref.as_ref()?.name.clone()));
         let name = named.unwrap_or_else(|| format!("{}-admin", names::fleet(&self.fleet.name_any())));
         let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
         let secret = api.get(&name).await.map_err(|error| {

@@ -109,6 +109,7 @@ fn heard(load: &Load, drain_seconds: i64, at: Timestamp) -> Told {
         viewers: count(u64::try_from(load.viewers).unwrap_or(0)),
         capacity: count(load.capacity),
         rooms: load.rooms.iter().map(|(room, viewers)| (room.clone(), count(*viewers))).collect(),
+        shedding: load.shedding.clone(),
         draining: load
             .draining
             .then(|| at - SignedDuration::from_secs((drain_seconds - left).clamp(1, 3600))),
