@@ -12,13 +12,15 @@ mod replays;
 mod seat;
 mod shedding;
 mod stage;
+mod sub_rooms;
 mod third_parties;
 
 pub use local::{Local, start};
 pub use stage::{Manifests, Stage};
 
 /// The chapters in their order.
-pub const CHAPTERS: &[&str] = &["kinds", "moderation", "replays", "shedding", "third-parties", "keys"];
+pub const CHAPTERS: &[&str] =
+    &["kinds", "moderation", "replays", "shedding", "sub-rooms", "third-parties", "keys"];
 
 /// Walks through the chapters, or one.
 ///
@@ -37,6 +39,7 @@ pub async fn run(stage: &Stage, only: Option<&str>) -> Result<(), String> {
             "moderation" => moderation::walk(stage).await,
             "replays" => replays::walk(stage).await,
             "shedding" => shedding::walk(stage).await,
+            "sub-rooms" => sub_rooms::walk(stage).await,
             "third-parties" => third_parties::walk(stage).await,
             "keys" => keys::walk(stage).await,
             _ => Err("it is listed and not written".to_owned()),

@@ -9,9 +9,8 @@ const ROOM: &str = "demo-sub-rooms";
 
 pub(super) async fn walk(stage: &Stage) -> Result<(), String> {
     let limits = json!({"perViewer": {"messages": 100, "seconds": 5}});
-    let spec = |count: u32| {
-        json!({"subRooms": count, "moderation": {"anonymous": "Speak"}, "limits": limits})
-    };
+    let spec =
+        |count: u32| json!({"subRooms": count, "moderation": {"anonymous": "Speak"}, "limits": limits});
     stage.room(ROOM, spec(2)).await?;
     let mut ann = stage
         .until("the room has two sub-rooms", async || {
@@ -21,7 +20,11 @@ pub(super) async fn walk(stage: &Stage) -> Result<(), String> {
         .await?;
     let mut bob = Seat::join(stage, ROOM, "&sub=1", None).await?;
     let mut cleo = Seat::join(stage, ROOM, "&sub=1", None).await?;
-    check((bob.joined.sub, cleo.joined.sub) == (Some(1), Some(1)), "friends choose the same", &bob.joined.sub)?;
+    check(
+        (bob.joined.sub, cleo.joined.sub) == (Some(1), Some(1)),
+        "friends choose the same",
+        &bob.joined.sub,
+    )?;
     stage.tell("Ann is in sub-room 0; Bob and Cleo chose 1");
 
     ann.say("only for 0").await?;
