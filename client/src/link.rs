@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use danmu_wire::{CloseCode, Event, Op};
 use futures_util::{SinkExt, StreamExt};
-use serde::Deserialize;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -28,18 +27,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Operations that wait to be sent.
 pub(crate) const WAITING: usize = 64;
 
-/// A frame, read.
-#[derive(Debug, Default)]
-pub(crate) struct Frame {
-    pub(crate) events: Vec<Event>,
-    /// The part of a divided room, from `joined`.
-    pub(crate) sub: Option<u32>,
-}
-
 /// What a connection tells; the number says which one.
 #[derive(Debug)]
 pub(crate) enum Told {
-    Frame(u64, Frame),
+    Frame(u64, Vec<Event>),
     /// Exactly once, and the last.
     Ended(u64, Trouble),
 }
@@ -130,7 +121,7 @@ impl Talk {
     fn take(
         &mut self,
         message: Option<Result<Message, tungstenite::Error>>,
-    ) -> Result<Option<Frame>, Trouble> {
+    ) -> Result<Option<Vec<Event>>, Trouble> {
         self.heard = Instant::now();
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
@@ -140,7 +131,7 @@ impl Talk {
             None => return Err(Trouble::Lost("it ended".to_owned())),
         };
         let frame = read(&text).map_err(|error| Trouble::Lost(format!("a frame cannot be read: {error}")))?;
-        for event in &frame.events {
+        for event in &frame {
             match event {
                 Event::Joined(_) => self.joined = true,
                 Event::Ack(_) | Event::Refused(_) | Event::Done(_) => {
@@ -195,16 +186,9 @@ async fn bye(mut socket: Socket) -> Trouble {
 }
 
 /// Reads a frame. Events and fields of a newer server are left out; what is no array is no server of ours.
-fn read(text: &str) -> Result<Frame, serde_json::Error> {
-    let mut frame = Frame::default();
+fn read(text: &str) -> Result<Vec<Event>, serde_json::Error> {
     let items: Vec<serde_json::Value> = serde_json::from_str(text)?;
-    for item in items {
-        if item.get("ev").and_then(|ev| ev.as_str()) == Some("joined") {
-            frame.sub = item.get("sub").and_then(|sub| u32::deserialize(sub).ok());
-        }
-        frame.events.extend(serde_json::from_value::<Event>(item).ok());
-    }
-    Ok(frame)
+    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
 }
 
 #[cfg(test)]
@@ -218,8 +202,10 @@ mod tests {
                 {"ev":"joined","epoch":"E","offset":1,"recovered":true,"viewers":2,"sub":3}]"#,
         )
         .unwrap();
-        assert_eq!(frame.events.len(), 2);
-        assert_eq!(frame.sub, Some(3));
+        assert!(
+            matches!(&frame[..], [Event::Pong, Event::Joined(joined)] if joined.sub == Some(3)),
+            "{frame:?}"
+        );
     }
 
     #[test]
@@ -231,6 +217,6 @@ mod tests {
         let strange = r#"[{"ev":"joined","epoch":"E","offset":1,"recovered":true,"viewers":2,"sub":"x"},
             {"ev":["chat"]},{"ev":"chat","id":5,"text":"x"},{"ev":"stats","viewers":-1,"sampled":1e99}]"#;
         let frame = read(strange).unwrap();
-        assert_eq!((frame.events.len(), frame.sub), (1, None));
+        assert!(frame.is_empty(), "{frame:?}");
     }
 }

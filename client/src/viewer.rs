@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     backoff::Backoff,
     connect::Trouble,
-    link::{Frame, Link, Told, WAITING},
+    link::{Link, Told, WAITING},
     options::{Options, Token},
     position::{Joining, Seen},
 };
@@ -260,10 +260,10 @@ impl Stay {
         }
     }
 
-    async fn frame(&mut self, number: u64, frame: Frame) -> Result<(), Over> {
-        for event in frame.events {
+    async fn frame(&mut self, number: u64, events: Vec<Event>) -> Result<(), Over> {
+        for event in events {
             match event {
-                Event::Joined(joined) => self.joined(number, joined, frame.sub).await?,
+                Event::Joined(joined) => self.joined(number, joined).await?,
                 Event::Move(to) => {
                     if self.is_current(number) && self.next.is_none() {
                         self.retry = None;
@@ -288,7 +288,7 @@ impl Stay {
         Ok(())
     }
 
-    async fn joined(&mut self, number: u64, mut joined: Box<Joined>, sub: Option<u32>) -> Result<(), Over> {
+    async fn joined(&mut self, number: u64, mut joined: Box<Joined>) -> Result<(), Over> {
         if self.next.as_ref().is_some_and(|next| next.link.number == number) {
             // Dropping the link closes it.
             self.old = self.current.take().map(|held| (held.link.number, held.joining));
@@ -301,7 +301,7 @@ impl Stay {
         };
         held.joined = Some(Instant::now());
         let lost = self.seen.join(&mut held.joining, &mut joined);
-        self.sub = sub;
+        self.sub = joined.sub;
         self.remember();
         self.tell(Update::Joined { joined, lost }).await
     }

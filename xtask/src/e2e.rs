@@ -21,7 +21,7 @@ use std::{
 use crate::{
     commands::{cargo, interrupted, program, root, step, tidy_up_after_interrupts},
     go::{self, HELM},
-    server::target,
+    server::{binary, target},
 };
 
 #[derive(Default, clap::Args)]
@@ -116,6 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let _ = fs::remove_dir_all(&artifacts);
     fs::create_dir_all(&artifacts).map_err(|error| format!("{}: {error}", artifacts.display()))?;
     cluster.prepare()?;
+    step("build of kubectl danmu", cargo(&["build", "--package", "kubectl-danmu"]))?;
     step("build of the tests", tests(&*cluster, &["--no-run"]))?;
     let done = cluster.up().and_then(|()| {
         let name = format!("tests on the cluster: {}", arguments.filter.as_deref().unwrap_or("all"));
@@ -155,6 +156,7 @@ fn environment(cluster: &dyn Cluster) -> Result<Environment, String> {
     environment.extend([
         ("KUBECONFIG", cluster.kubeconfig().display().to_string()),
         ("DANMU_E2E_KUBECTL", cluster.kubectl().display().to_string()),
+        ("DANMU_E2E_KUBECTL_DANMU", binary("debug", "kubectl-danmu").display().to_string()),
         ("DANMU_E2E_HELM", HELM.install()?.display().to_string()),
         ("DANMU_E2E_ARTIFACTS", artifacts(cluster).display().to_string()),
         ("DANMU_E2E_API_SERVER", file("api-server.sh").display().to_string()),

@@ -5,6 +5,7 @@
 
 mod keys;
 mod kinds;
+mod kubectl;
 mod local;
 mod moderation;
 mod receiver;
@@ -20,7 +21,7 @@ pub use stage::{Manifests, Stage};
 
 /// The chapters in their order.
 pub const CHAPTERS: &[&str] =
-    &["kinds", "moderation", "replays", "shedding", "sub-rooms", "third-parties", "keys"];
+    &["kinds", "moderation", "replays", "shedding", "sub-rooms", "third-parties", "kubectl", "keys"];
 
 /// Walks through the chapters, or one.
 ///
@@ -40,6 +41,11 @@ pub async fn run(stage: &Stage, only: Option<&str>) -> Result<(), String> {
             "replays" => replays::walk(stage).await,
             "shedding" => shedding::walk(stage).await,
             "sub-rooms" => sub_rooms::walk(stage).await,
+            "kubectl" if !stage.is_cluster() => {
+                stage.tell("only on a cluster");
+                Ok(())
+            }
+            "kubectl" => kubectl::walk(stage).await,
             "third-parties" => third_parties::walk(stage).await,
             "keys" => keys::walk(stage).await,
             _ => Err("it is listed and not written".to_owned()),

@@ -32,6 +32,8 @@ pub enum Manifests {
     Cluster {
         /// The program.
         kubectl: PathBuf,
+        /// Its plugin, `kubectl-danmu`.
+        plugin: PathBuf,
         /// Where the fleet is.
         namespace: String,
     },
@@ -175,26 +177,27 @@ impl Stage {
 
     /// Runs `kubectl` in the fleet's namespace; its output.
     pub(super) async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let Manifests::Cluster { kubectl, namespace } = &self.manifests else {
+        let Manifests::Cluster { kubectl, namespace, .. } = &self.manifests else {
             return Err("there is no cluster".to_owned());
         };
-        let told = format!("kubectl {}", arguments.join(" "));
         let mut command = Command::new(kubectl);
-        command.args(["--namespace", namespace]).args(arguments).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let run = async {
-            let mut child = command.spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all(input.as_bytes()).await?;
-            }
-            child.wait_with_output().await
+        command.args(["--namespace", namespace]).args(arguments);
+        run(command, format!("kubectl {}", arguments.join(" ")), input).await
+    }
+
+    /// The command `kubectl danmu` in the fleet's namespace.
+    pub(super) fn plugin(&self, arguments: &[&str]) -> Result<Command, String> {
+        let Manifests::Cluster { plugin, namespace, .. } = &self.manifests else {
+            return Err("there is no cluster".to_owned());
         };
-        let output = timeout(DEADLINE, run).await.map_err(|_| format!("{told}: not done in {DEADLINE:?}"))?;
-        let output = output.map_err(|error| format!("{told}: {error}"))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        Err(format!("{told}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        let mut command = Command::new(plugin);
+        command.args(arguments).args(["--namespace", namespace]).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs `kubectl danmu`; its output.
+    pub(super) async fn danmu(&self, arguments: &[&str]) -> Result<String, String> {
+        run(self.plugin(arguments)?, format!("kubectl danmu {}", arguments.join(" ")), "").await
     }
 
     /// What `kubectl get` says of an object.
@@ -306,6 +309,24 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
     let unfinished = path.with_extension("unfinished");
     std::fs::write(&unfinished, text).map_err(fault)?;
     std::fs::rename(&unfinished, path).map_err(fault)
+}
+
+/// Runs a program to its end; its output, or what it said was wrong.
+async fn run(mut command: Command, told: String, input: &str) -> Result<String, String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let run = async {
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        child.wait_with_output().await
+    };
+    let output = timeout(DEADLINE, run).await.map_err(|_| format!("{told}: not done in {DEADLINE:?}"))?;
+    let output = output.map_err(|error| format!("{told}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{told}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 async fn ask(

@@ -23,7 +23,7 @@ pub(super) async fn walk(stage: &Stage) -> Result<(), String> {
     check(
         (bob.joined.sub, cleo.joined.sub) == (Some(1), Some(1)),
         "friends choose the same",
-        &bob.joined.sub,
+        bob.joined.sub,
     )?;
     stage.tell("Ann is in sub-room 0; Bob and Cleo chose 1");
 

@@ -65,6 +65,7 @@ async fn every_chapter_of_the_demo_holds_on_a_fleet() {
             fleet: FLEET.to_owned(),
             manifests: Manifests::Cluster {
                 kubectl: PathBuf::from(&venue.release.given.kubectl),
+                plugin: PathBuf::from(&venue.release.given.plugin),
                 namespace: venue.namespace.clone(),
             },
         };

@@ -57,8 +57,11 @@ fn rate(settings: &Publishers, publisher: &Publisher) -> Rate {
 impl Quotas {
     /// Registers what is counted.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Messages of publishers that their quota refused, by reason";
-        registry.register("quota_refused_messages", help, self.refused.clone());
+        registry.register(
+            "quota_refused_messages",
+            "Messages of publishers that their quota refused, by reason",
+            self.refused.clone(),
+        );
     }
 
     /// Puts these quotas in force; none sets no quota.

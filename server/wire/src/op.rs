@@ -63,7 +63,7 @@ pub struct Join {
     pub since: Option<String>,
     /// The sub-room, by number: that of a friend, or the one that `joined` told. One that the room does not have counts as
     /// none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<u32>,
 }
 

@@ -40,14 +40,15 @@ fn the_refusal_codes_are_those_of_the_table() {
 }
 
 /// Every bare number from 4000 to 4999 in the text is a close code or a bound of the two ranges; other
-/// numbers of that size are written with a comma.
+/// numbers of that size are written with a comma. What follows a colon is a port.
 #[test]
 fn no_close_code_is_named_that_does_not_exist() {
     let known: BTreeSet<u16> =
         CloseCode::ALL.iter().map(|code| code.code()).chain([4000, 4499, 4500, 4999]).collect();
     let readme = readme();
     let unknown: Vec<&str> = readme
-        .split(|c: char| !c.is_alphanumeric())
+        .split(|c: char| !c.is_alphanumeric() && c != ':')
+        .map(|word| word.trim_end_matches(':'))
         .filter(|word| {
             word.parse::<u16>().is_ok_and(|code| (4000..5000).contains(&code) && !known.contains(&code))
         })

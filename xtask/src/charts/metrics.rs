@@ -47,6 +47,7 @@ fn exported() -> BTreeSet<String> {
             names.extend(registered(&file, "danmu_"));
         }
     }
+    names.extend(registered(&root().join("server/src/admin/quota.rs"), "danmu_"));
     names.extend(registered(&root().join("operator/src/metrics.rs"), "danmu_operator_"));
     names
 }
