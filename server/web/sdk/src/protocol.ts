@@ -99,8 +99,6 @@ export interface Joined extends Policy {
   history: Chat[];
   /** What is pinned now, with the seconds that are left. */
   pinned: Super[];
-  /** The part of a divided room that this viewer is in. */
-  sub?: number;
 }
 
 export interface Mode extends Policy { ev: 'mode'; offset: number }
@@ -268,7 +266,6 @@ function readJoined(from: Fields): Joined {
     ...readPolicy(from),
     history: history.flatMap((item: unknown) => readChat(Object(item) as Fields) ?? []),
     pinned: pinned.flatMap((item: unknown) => readSuper(Object(item) as Fields) ?? []),
-    ...optional({ sub: amount(from['sub']) }),
   };
 }
 
