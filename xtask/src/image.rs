@@ -184,6 +184,7 @@ fn config(component: Component, version: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::root;
 
     #[test]
     fn the_program_runs_as_nobody_and_is_labelled() {
@@ -212,5 +213,16 @@ mod tests {
         assert!(is_static(b"#!/bin/sh").unwrap_err().contains("not a program"));
         elf.truncate(0x41);
         let _ = is_static(&elf);
+    }
+
+    #[test]
+    fn docker_is_given_every_crate_of_the_workspace() {
+        let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let ignored = std::fs::read_to_string(root().join(".dockerignore")).unwrap();
+        let members = manifest.lines().find(|line| line.starts_with("members = ")).unwrap();
+        for member in members.split('"').skip(1).step_by(2) {
+            let folder = member.split('/').next().unwrap();
+            assert!(ignored.lines().any(|line| line == format!("!{folder}")), "{folder} is not built from");
+        }
     }
 }
