@@ -13,6 +13,8 @@ use crate::fixture::{
 };
 
 const SOON: Duration = Duration::from_secs(60);
+/// Its controller is started again by the kubelet, which waits longer each time.
+const GATEWAY_BACK: Duration = Duration::from_secs(120);
 const API_AWAY: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,5 +221,9 @@ async fn api_server_is_away(venue: &Venue, crowd: &Crowd) {
     );
     venue.release.operators(2).await;
     venue.room_is_on("final", 3, SOON).await;
+    // The gateway's controller ends with its lease too. Were this namespace deleted before it is back, it would leave its
+    // proxy behind for good: t09 once saw that pod's failing probe as writes, and t20 its Deployment.
+    venue.apply("routed-after-the-outage", DanmuRoomSpec { min_pods: 2, ..hot(0) }).await;
+    venue.room_is_ready("routed-after-the-outage", GATEWAY_BACK).await;
     assert_eq!((cuts(crowd), moves(crowd)), noticed, "viewers noticed: {}", crowd.tell());
 }
