@@ -150,9 +150,6 @@ impl Http {
         for number in 1.. {
             let request = self.request(&method, path, body.clone(), key)?;
             let (words, after) = match self.once(request).await {
-                Tried::Answered(status, ..) if is_later(status) && number >= tries => {
-                    (format!("the server answered {status}"), None)
-                }
                 Tried::Answered(status, after, _) if is_later(status) => {
                     (format!("the server answered {status}"), after)
                 }

@@ -9,6 +9,8 @@ pub mod actors;
 pub mod check;
 pub mod demo;
 pub mod history;
+pub mod http;
 pub mod run;
 pub mod schedule;
+pub mod wait;
 pub mod world;

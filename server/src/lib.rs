@@ -24,4 +24,5 @@ pub mod room;
 pub mod rows;
 pub mod segments;
 pub mod serve;
+mod splitmix;
 pub mod traces;

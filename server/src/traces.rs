@@ -30,7 +30,10 @@ use opentelemetry::{
     trace::{SpanId, SpanKind, TraceId},
 };
 
-use crate::rows::{Flush, Flushed, RoomKey};
+use crate::{
+    rows::{Flush, Flushed, RoomKey},
+    splitmix::mixed,
+};
 use export::Queue;
 pub use export::{Fault, Metrics, Origin, Settings};
 
@@ -354,15 +357,9 @@ fn new_span() -> SpanId {
     rand::random::<u64>().max(1).into()
 }
 
-/// SplitMix64 over both halves. It is part of what pods agree on: another one parts the traces of a rollout in two.
+/// Over both halves. It is part of what pods agree on: another one parts the traces of a rollout in two.
 fn hash(id: u128, salt: u64) -> u64 {
-    let mix = |mut z: u64| {
-        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    mix(mix(mix((id >> 64) as u64) ^ id as u64) ^ salt)
+    mixed(mixed(mixed((id >> 64) as u64) ^ id as u64) ^ salt)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub async fn start(server: &Path) -> Result<(Stage, Local), String> {
     let (rooms, key_set) = (folder.path().join("rooms"), folder.path().join("jwks.json"));
     std::fs::create_dir(&rooms).map_err(|error| error.to_string())?;
     std::fs::write(rooms.join(FLEET_FILE), FLEET).map_err(|error| error.to_string())?;
-    std::fs::write(&key_set, first_keys()).map_err(|error| error.to_string())?;
+    std::fs::write(&key_set, first_keys()?).map_err(|error| error.to_string())?;
     let mut child = Command::new(server)
         .args(["--public", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-seconds", "1"])
         .arg("--rooms")

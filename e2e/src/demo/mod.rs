@@ -56,8 +56,11 @@ pub async fn run(stage: &Stage, only: Option<&str>) -> Result<(), String> {
 }
 
 /// A key set to begin with: whoever is to walk through `keys` gives it to the servers.
-pub fn first_keys() -> String {
-    keys::Key::new("before-the-demo").map(|key| key.set()).unwrap_or_default()
+///
+/// # Errors
+/// No key can be made.
+pub fn first_keys() -> Result<String, String> {
+    Ok(keys::Key::new("before-the-demo")?.set())
 }
 
 /// What the servers' hooks are to be signed with in `third-parties`.

@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// A viewer in a room.
 pub(super) struct Seat {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// What came and was not asked for yet.
+    /// What came and was not asked for yet, in its order.
     waiting: std::collections::VecDeque<Event>,
     /// What the room said of itself.
     pub(super) joined: Joined,
@@ -55,7 +55,8 @@ impl Seat {
         Ok(seat)
     }
 
-    /// Reads on until an event is the one that is waited for; the others are passed over.
+    /// Takes the first event that fits, of those that came and of those to come. The others stay: a message and its
+    /// acknowledgement come in either order, and a demo that passed one over waited for it in vain.
     pub(super) async fn sees<T>(
         &mut self,
         what: &str,
@@ -72,13 +73,14 @@ impl Seat {
         mut find: impl FnMut(Event) -> Option<T>,
     ) -> Result<T, String> {
         let deadline = Instant::now() + within;
-        let mut passed = Vec::new();
+        let mut looked = 0;
         loop {
-            while let Some(event) = self.waiting.pop_front() {
-                passed.push(serde_json::to_string(&event).unwrap_or_default());
-                if let Some(found) = find(event) {
+            while let Some(event) = self.waiting.get(looked) {
+                if let Some(found) = find(event.clone()) {
+                    self.waiting.remove(looked);
                     return Ok(found);
                 }
+                looked += 1;
             }
             match timeout_at(deadline, self.socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => {
@@ -93,7 +95,10 @@ impl Seat {
                 Ok(Some(Ok(_))) => {}
                 Ok(Some(Err(error))) => return Err(format!("{what}: {error}")),
                 Ok(None) => return Err(format!("cut while {what} was waited for")),
-                Err(_) => return Err(format!("{what} was not seen in {within:?}, but {passed:?}")),
+                Err(_) => {
+                    let seen = serde_json::to_string(&self.waiting).unwrap_or_default();
+                    return Err(format!("{what} was not seen in {within:?}, but {seen}"));
+                }
             }
         }
     }

@@ -1,17 +1,15 @@
 //! Where the walk takes place: a server with a folder of manifests, or a fleet on a cluster.
 
-use std::{
-    path::PathBuf,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command, time::timeout};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+
+use crate::{
+    http::{Answer, ask},
+    wait::until,
+};
 
 /// One request, one `kubectl`.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -19,7 +17,6 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const IN_FORCE: Duration = Duration::from_secs(30);
 /// The fleet's manifest in a folder.
 pub(super) const FLEET_FILE: &str = "fleet.yaml";
-const AGAIN: Duration = Duration::from_millis(200);
 /// How long the demo's tokens hold, in seconds.
 const TOKEN: u64 = 3600;
 
@@ -58,20 +55,6 @@ pub struct Stage {
     pub reached_at: String,
     /// Where rooms are made.
     pub manifests: Manifests,
-}
-
-/// An answer: status, headers in lower case, body.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: hyper::HeaderMap,
-    pub(super) body: String,
-}
-
-impl Answer {
-    pub(super) fn header(&self, name: &str) -> String {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-    }
 }
 
 impl Stage {
@@ -228,7 +211,7 @@ impl Stage {
         headers.push(("content-type", "application/json"));
         headers.extend(token.as_ref().map(|token| ("authorization", token.as_str())));
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        ask(&self.admin, method, path, &headers, body).await
+        ask(DEADLINE, &self.admin, method, path, &headers, body).await
     }
 
     /// Publishes to a room; its receipt.
@@ -238,7 +221,7 @@ impl Stage {
 
     /// Fetches from the viewers' port.
     pub(super) async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
-        ask(&self.public, "GET", path, headers, String::new()).await
+        ask(DEADLINE, &self.public, "GET", path, headers, String::new()).await
     }
 
     /// A token of this user.
@@ -254,26 +237,7 @@ impl Stage {
         what: &str,
         look: impl AsyncFnMut() -> Result<T, String>,
     ) -> Result<T, String> {
-        self.until_within(IN_FORCE, what, look).await
-    }
-
-    /// Looks until there is something; `look` says what it sees instead.
-    pub(super) async fn until_within<T>(
-        &self,
-        within: Duration,
-        what: &str,
-        mut look: impl AsyncFnMut() -> Result<T, String>,
-    ) -> Result<T, String> {
-        let began = Instant::now();
-        loop {
-            match look().await {
-                Ok(found) => return Ok(found),
-                Err(seen) if began.elapsed() >= within => {
-                    return Err(format!("not within {within:?}: {what}; last seen: {seen}"));
-                }
-                Err(_) => tokio::time::sleep(AGAIN).await,
-            }
-        }
+        until(IN_FORCE, what, look).await
     }
 }
 
@@ -327,32 +291,4 @@ async fn run(mut command: Command, told: String, input: &str) -> Result<String, 
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{told}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-}
-
-async fn ask(
-    address: &str,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: String,
-) -> Result<Answer, String> {
-    let fault = |error: &dyn std::fmt::Display| format!("{method} {address}{path}: {error}");
-    let exchange = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| fault(&error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| fault(&error))?;
-        let driving = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", address);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| fault(&error))?;
-        let answer = sender.send_request(request).await.map_err(|error| fault(&error))?;
-        let (parts, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|error| fault(&error))?.to_bytes();
-        driving.abort();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
-    };
-    timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(fault(&format!("no answer in {DEADLINE:?}"))))
 }

@@ -7,18 +7,14 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes};
-use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
     process::{Child, ChildStdout, Command},
 };
 
 use super::{WorldError, signal};
-use crate::history::PodRun;
+use crate::{history::PodRun, http::ask};
 
 /// The room of the run; everybody may say as much as they like.
 const ROOM: &str = "
@@ -200,24 +196,8 @@ pub async fn http(
     key: Option<&str>,
     body: String,
 ) -> Option<(u16, String)> {
-    let asked = async {
-        let stream = TcpStream::connect(address).await.ok()?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-        let driving = tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("Host", address)
-            .header("Content-Type", "application/json");
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
-        let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).ok()?).await.ok()?;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.ok()?.to_bytes();
-        driving.abort();
-        Some((status, String::from_utf8_lossy(&body).into_owned()))
-    };
-    tokio::time::timeout(Duration::from_secs(4), asked).await.ok().flatten()
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(key.map(|key| ("idempotency-key", key)));
+    let answer = ask(Duration::from_secs(4), address, method, path, &headers, body).await.ok()?;
+    Some((answer.status, answer.body))
 }

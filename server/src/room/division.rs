@@ -13,7 +13,7 @@ use super::{
     state::Entry,
     sub_room::{SubRoom, Told},
 };
-use crate::relay::desk::unix_ms;
+use crate::{relay::desk::unix_ms, splitmix::mixed};
 
 /// What is held while the lane goes on or somebody takes a place, so that both happen in one order in all sub-rooms.
 pub(super) struct Lane {
@@ -170,7 +170,10 @@ impl Room {
                     lane.elsewhere += 1;
                 }
                 drop(lane);
-                self.each(|sub| sub.take_live([event.clone()], false));
+                self.each(|sub| {
+                    sub.arrives(&event);
+                    sub.take_live([event.clone()], false);
+                });
             }
         }
     }
@@ -279,14 +282,6 @@ fn choose(numbers: impl Iterator<Item = u32>, viewer: Whom<'_>) -> Option<u32> {
         None => viewer.number,
     };
     numbers.max_by_key(|number| mixed(mixed(seed) ^ u64::from(*number).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-}
-
-/// The finisher of SplitMix64: every bit of the answer depends on every bit of the number.
-fn mixed(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]

@@ -3,13 +3,7 @@
 use std::{io, num::NonZeroU64, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{SpanContext, Status, TraceFlags, TraceState},
@@ -28,6 +22,7 @@ use tokio::{
 };
 
 use super::Span;
+use crate::https::Https;
 
 /// Spans that wait to be exported.
 const QUEUE: usize = 4096;
@@ -171,35 +166,25 @@ impl Queue {
 
 /// The library's own client would have HTTP/2 compiled into the server.
 #[derive(Debug)]
-struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+struct Http(Https);
 
 #[async_trait::async_trait]
 impl HttpClient for Http {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = timeout(DEADLINE, async {
-            let (head, body) = self.0.request(request.map(Full::new)).await?.into_parts();
-            let body = Limited::new(body, ANSWER).collect().await?.to_bytes();
-            Ok(Response::from_parts(head, body))
-        });
-        answer.await?
+        let (head, body) = request.into_parts();
+        let asked = self.0.request(head.method, &head.uri, head.headers, body, ANSWER);
+        let (status, body) = timeout(DEADLINE, asked).await??;
+        let mut answer = Response::new(body);
+        *answer.status_mut() = status;
+        Ok(answer)
     }
 }
 
 fn exporter(settings: &Settings, origin: Origin) -> Result<SpanExporter, Fault> {
-    // One crypto provider for the process; a second installation is refused, and is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut plain = HttpConnector::new();
-    plain.enforce_http(false);
-    plain.set_connect_timeout(Some(DEADLINE));
-    let connector = HttpsConnectorBuilder::new()
-        .with_native_roots()
-        .map_err(Fault::Roots)?
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(plain);
+    let https = Https::new(1).map_err(Fault::Roots)?;
     let mut exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Http(Client::builder(TokioExecutor::new()).build(connector)))
+        .with_http_client(Http(https))
         .with_endpoint(settings.endpoint.to_string())
         .with_protocol(Protocol::HttpBinary)
         .with_timeout(DEADLINE)

@@ -22,6 +22,7 @@ const HINTS: Rate = Rate { limit: 50, period: Duration::from_secs(1) };
 const SETTLED: Duration = Duration::from_secs(10);
 /// How long such a move may take. Nothing is closed after it.
 const HINT_MS: u64 = 10_000;
+
 /// Where a viewer wants to be.
 #[derive(Debug)]
 pub(super) struct Wish<'a> {
